@@ -1,0 +1,30 @@
+"""Sphinx configuration; built with every warning as an error (`nox -s docs`)."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as _file:
+    _metadata = tomllib.load(_file)["project"]
+
+project = _metadata["name"]
+author = _metadata["authors"][0]["name"]
+copyright = f"2026, {author}"
+version = release = _metadata["version"]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"{project} {version}"
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+
+# The build needs no network, so names of other libraries stay text: only names of ccm must lead somewhere.
+nitpick_ignore_regex = [("py:.*", r"(?!ccm\.)[a-z_]+(\.\w+)+")]

@@ -1,0 +1,83 @@
+"""Everything a change must pass: `nox` runs it all, `nox -s NAME -- ARGUMENTS` one part of it.
+
+The tests run on the built package, in the interpreter that runs nox; `nox -s tests-3.13` names another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+PYTHONS = ("3.11", "3.12", "3.13")
+FOLDERS = ("src", "tests", "examples", "benchmarks", "docs")
+CODE = [*(folder for folder in FOLDERS if Path(folder).exists()), "noxfile.py"]
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["lint", "typing", "docs", "tests", "mutants"]
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = False
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, cancellation hazards, and who may import whom."""
+    session.install(".[lint]")
+    session.run("ruff", "check", *CODE)
+    session.run("ruff", "format", "--check", *CODE)
+    session.run("flake8", *CODE)
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": "src"})
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """mypy --strict on the package and on everything that uses it."""
+    session.install(".[cli,plot,test,typing]", "nox")
+    session.run("mypy", *(session.posargs or CODE))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation; a warning or a dead reference is an error."""
+    session.install(".[cli,docs]")
+    session.run("sphinx-build", "-W", "-n", "-q", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+def run_tests(session: nox.Session) -> None:
+    """All tests, or what the arguments for pytest select."""
+    session.install(".[cli,test]")
+    session.run("pytest", *(session.posargs or ["-n", "auto"]))
+
+
+nox.session(name="tests")(run_tests)
+for version in PYTHONS:
+    nox.session(name=f"tests-{version}", python=version)(run_tests)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Only the examples (`tests` runs them too)."""
+    session.install(".[cli,test]")
+    session.run("pytest", "tests/test_examples.py", "tests/test_readme.py", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Plant known bugs, one at a time; each must make a test fail."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.mutants", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory; prints a table."""
+    session.install(".[cli,plot]")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The ten-people scenario."""
+    session.install(".[cli]")
+    session.run("ccm", "demo", *session.posargs)
