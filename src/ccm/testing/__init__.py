@@ -1,0 +1,59 @@
+"""Test programs that use ccm, the way ccm tests itself.
+
+- `simulate` runs a program on virtual time with a schedule drawn from a seed; what can never end raises
+  `Deadlock`, `Livelock` or `Overrun` instead of hanging.
+- `CancelAt` cancels before the n-th step of the run loop; `WhenIdle` looks whenever every task is blocked.
+- `FakeModel` answers slowly and unreliably, but the same every time; its profiles are `constant`,
+  `uniform`, `lognormal` and `Failures`.
+- `traffic` generates workloads; `irc_traffic` and `parse_irc` take them from chat logs.
+
+A test of a bot, without a second of waiting::
+
+    import trio
+    from ccm import open_manager
+    from ccm.testing import FakeModel, lognormal, simulate, traffic
+
+    async def an_hour() -> None:
+        model = FakeModel(latency=lognormal(0.8, 0.6), seed=7)
+        async with open_manager(model) as manager:
+            for arrival in traffic(rate=5, duration=3000, seed=7):
+                await trio.sleep_until(arrival.at)
+                await manager.submit(arrival.message)
+            await manager.wait_idle()
+            manager.statistics().check()
+
+    simulate(an_hour, seed=7)
+
+Needs neither pytest nor hypothesis and works with both. With Hypothesis, draw the seed with
+`st.integers()`: it is what chooses the schedule.
+"""
+
+from __future__ import annotations
+
+from ccm.testing._instruments import CancelAt, WhenIdle
+from ccm.testing._model import Failures, FakeModel, Latency, ModelError, constant, lognormal, uniform
+from ccm.testing._simulate import Deadlock, Livelock, Overrun, Stuck, simulate
+from ccm.testing._traffic import Arrival, IrcLine, MalformedLine, irc_traffic, parse_irc, traffic
+
+__all__ = [
+    "Arrival",
+    "CancelAt",
+    "Deadlock",
+    "Failures",
+    "FakeModel",
+    "IrcLine",
+    "Latency",
+    "Livelock",
+    "MalformedLine",
+    "ModelError",
+    "Overrun",
+    "Stuck",
+    "WhenIdle",
+    "constant",
+    "irc_traffic",
+    "lognormal",
+    "parse_irc",
+    "simulate",
+    "traffic",
+    "uniform",
+]
