@@ -66,15 +66,8 @@ def traffic(
         raise ValueError(f"rate must be messages per second > 0, got {rate!r}")
     if arrivals not in ("poisson", "constant"):
         raise ValueError(f"arrivals must be 'poisson' or 'constant', got {arrivals!r}")
-    for name, value, least in (
-        ("users", users, 1),
-        ("conversations", conversations, 1),
-        ("count", count, 0),
-        ("duration", duration, 0),
-    ):
-        if value is not None and not value >= least:
-            raise ValueError(f"{name} must be >= {least}, got {value!r}")
-
+    _at_least(1, users=users, conversations=conversations)
+    _at_least(0, count=count, duration=duration)
     who, what = (random.Random(f"{seed}/{stream}") for stream in ("senders", "texts"))
     tenant = _shares("tenants", {"": 1.0} if tenants is None else tenants, who)
     priorities: dict[Priority | None, float] = {None: 1.0} if mix is None else dict(mix.items())
@@ -95,6 +88,12 @@ def traffic(
     times = takewhile(lambda at: duration is None or at < duration, _times(rate, arrivals, seed))
     numbers = count_from() if count is None else range(count)
     return (Arrival(at, message(number)) for number, at in zip(numbers, times, strict=False))
+
+
+def _at_least(least: int, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and not value >= least:
+            raise ValueError(f"{name} must be >= {least}, got {value!r}")
 
 
 def _times(rate: float, arrivals: str, seed: int) -> Iterator[float]:
