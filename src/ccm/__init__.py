@@ -1,0 +1,113 @@
+"""ccm: decides which chat message is answered next, and gives every message one outcome.
+
+It sits between chat front ends and the slow, expensive code that answers: strict order inside a
+conversation, priority between messages, fairness between tenants, bounded everything.
+"""
+
+from __future__ import annotations
+
+from ._books import DeadLetter
+from ._bus import EventStream
+from ._config import Config, OnBusy, Overflow, RateLimit, RetryPolicy
+from ._core.classify import by_content, matches
+from ._core.histogram import LatencySummary
+from ._core.routes import Route, Router
+from ._errors import (
+    Busy,
+    BusyConversation,
+    CcmError,
+    ConfigError,
+    ConversationFull,
+    Draining,
+    Duplicate,
+    Expired,
+    HandlerFailed,
+    NoRoute,
+    Outcome,
+    Overloaded,
+    Permanent,
+    RateLimited,
+    Reason,
+    Rejected,
+    Shed,
+    StorageError,
+    Superseded,
+    TooManySessions,
+    TurnCancelled,
+)
+from ._events import Event, Lagged
+from ._manager import ConversationManager, open_manager
+from ._message import Message, Priority, Reply
+from ._outcome import Cancelled, Failed, Merged, Replied
+from ._receipt import Receipt
+from ._sessions import Session
+from ._statistics import Statistics
+from ._turn import Turn
+
+CRITICAL = Priority.CRITICAL
+HIGH = Priority.HIGH
+NORMAL = Priority.NORMAL
+LOW = Priority.LOW
+
+__all__ = [
+    "CRITICAL",
+    "HIGH",
+    "LOW",
+    "NORMAL",
+    "Busy",
+    "BusyConversation",
+    "Cancelled",
+    "CcmError",
+    "Config",
+    "ConfigError",
+    "ConversationFull",
+    "ConversationManager",
+    "DeadLetter",
+    "Draining",
+    "Duplicate",
+    "Event",
+    "EventStream",
+    "Expired",
+    "Failed",
+    "HandlerFailed",
+    "Lagged",
+    "LatencySummary",
+    "Merged",
+    "Message",
+    "NoRoute",
+    "OnBusy",
+    "Outcome",
+    "Overflow",
+    "Overloaded",
+    "Permanent",
+    "Priority",
+    "RateLimit",
+    "RateLimited",
+    "Reason",
+    "Receipt",
+    "Rejected",
+    "Replied",
+    "Reply",
+    "RetryPolicy",
+    "Route",
+    "Router",
+    "Session",
+    "Shed",
+    "Statistics",
+    "StorageError",
+    "Superseded",
+    "TooManySessions",
+    "Turn",
+    "TurnCancelled",
+    "by_content",
+    "matches",
+    "open_manager",
+]
+
+_public = globals().copy()
+for _name in __all__:
+    _object = _public[_name]
+    # Whoever meets one of them in a traceback or in the documentation finds it where it is public.
+    if getattr(_object, "__module__", "").startswith("ccm.") and isinstance(_object, type):
+        _object.__module__ = __name__
+del _public, _name, _object

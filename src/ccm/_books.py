@@ -1,0 +1,99 @@
+"""What the manager counts: ledgers, latencies per route and class, rates, channels, dead letters."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import final
+
+import attrs
+
+from ._core.histogram import LatencyHistogram
+from ._core.lanes import CLASSES
+from ._core.ledger import Ledger
+from ._core.meter import RateMeter
+from ._core.routes import Route
+from ._message import Message
+
+MAX_CHANNELS = 1000
+MAX_DEAD_LETTERS = 1000
+OTHER_CHANNELS = "(other)"
+
+
+@attrs.frozen(kw_only=True)
+class DeadLetter:
+    """A message whose handling failed for good.
+
+    Attributes:
+        id: number to `replay` or `discard` it by.
+        message: what was said.
+        route: the route that failed.
+        attempts: how often it was tried.
+        error: the last error, as text.
+        at: when it was given up, on Trio's clock.
+    """
+
+    id: int
+    message: Message
+    route: str
+    attempts: int
+    error: str
+    at: float
+
+
+@final
+class RouteBook:
+    """Latencies and ends of one route's turns, per class."""
+
+    __slots__ = ("ended", "failed_attempts", "retries", "route", "service", "timeouts", "wait")
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.wait = [LatencyHistogram() for _ in range(CLASSES)]
+        self.service = [LatencyHistogram() for _ in range(CLASSES)]
+        self.ended: dict[str, int] = {}
+        self.failed_attempts = 0
+        self.retries = 0
+        self.timeouts = 0
+
+
+@final
+class Books:
+    """All counters of one manager; plain numbers, no lock: one thread, no await between two of them.
+
+    Invariants: `channels` has at most `MAX_CHANNELS` names and one for the rest; `dead` at most
+    `MAX_DEAD_LETTERS` letters, of which the oldest goes first (`dead_dropped` counts them).
+    """
+
+    def __init__(self, routes: tuple[Route, ...]) -> None:
+        self.messages = Ledger()
+        self.sides = Ledger()
+        self.routes = {route.name: RouteBook(route) for route in routes}
+        self.arrivals = RateMeter()
+        self.ends = RateMeter()
+        self.channels: dict[str, int] = {}
+        self.dead: OrderedDict[int, DeadLetter] = OrderedDict()
+        self.dead_count = 0
+        self.dead_dropped = 0
+        self.peak_running = 0
+        self.stuck = 0
+        self.fallbacks = 0
+        self.mean_service = 0.0
+
+    def count_channel(self, channel: str) -> None:
+        """One more message of `channel`. O(1)."""
+        channels = self.channels
+        if channel not in channels and len(channels) >= MAX_CHANNELS:
+            channel = OTHER_CHANNELS
+        channels[channel] = channels.get(channel, 0) + 1
+
+    def bury(self, message: Message, route: str, attempts: int, error: BaseException | None, at: float) -> int:
+        """Keep a message that failed for good; returns its number. O(1)."""
+        self.dead_count += 1
+        letter = DeadLetter(
+            id=self.dead_count, message=message, route=route, attempts=attempts, error=repr(error), at=at
+        )
+        self.dead[letter.id] = letter
+        if len(self.dead) > MAX_DEAD_LETTERS:
+            self.dead.popitem(last=False)
+            self.dead_dropped += 1
+        return letter.id

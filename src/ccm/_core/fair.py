@@ -1,0 +1,111 @@
+"""Start-time fair queuing without memory: who is next among flows that share something by weight.
+
+Every flow in the queue carries a tag, and the smallest tag is served. The queue's virtual time `v` is
+the tag served last. A flow that joins gets the tag `v + share`, where `share` is the cost of one
+service divided by the flow's weight; a flow that is served and stays is joined again, so its tag grows
+by its own share.
+
+Why it is fair (law G5). For every flow i in the queue `v <= tag_i <= v + share_i`: it holds when i joins,
+and v only moves up to the smallest tag. While i and j both stay, each service of i adds share_i to
+tag_i, so the served amounts divided by weights differ by
+(tag_i - tag_j at the end) - (tag_i - tag_j at the start), and both brackets lie in
+[-share_j, share_i]: the difference is at most share_i + share_j. A flow that leaves and joins again
+never gets a smaller tag than if it had stayed, so idleness earns nothing and nothing about absent
+flows has to be remembered. Newcomers always join above v, so v cannot stand still for ever and no flow
+starves (law G6).
+
+Sources: Goyal, Vin, Cheng, "Start-time Fair Queueing" (SIGCOMM 1996); joining one share above v is the
+tag of Golestani's self-clocked fair queueing (INFOCOM 1994), with the same bound.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Generic, TypeVar
+
+F = TypeVar("F")
+
+
+class FairQueue(Generic[F]):
+    """Flows waiting to be served, the fairest next first; equal tags in the order of joining.
+
+    Invariants: `_entries` holds the one valid heap entry of each flow in the queue, every other entry
+    in `_heap` is stale; stale entries never outnumber the valid ones by more than `_SLACK`; with no
+    flow in the queue the heap is empty and the virtual time 0.
+    """
+
+    __slots__ = ("_entries", "_heap", "_joined", "_virtual")
+    _SLACK = 64
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, F]] = []
+        self._entries: dict[F, tuple[float, int, F]] = {}
+        self._virtual = 0.0
+        self._joined = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, flow: F) -> bool:
+        return flow in self._entries
+
+    def join(self, flow: F, share: float = 1.0) -> None:
+        """Add `flow`, one `share` (cost / weight, >= 0) above the virtual time. O(log n)."""
+        entries = self._entries
+        if flow in entries:
+            raise ValueError(f"{flow!r} is in the queue already; leave() first")
+        self._joined += 1
+        entry = (self._virtual + share, self._joined, flow)
+        entries[flow] = entry
+        heappush(self._heap, entry)
+
+    def leave(self, flow: F) -> None:
+        """Take `flow` out without serving it. O(1), amortised."""
+        entries = self._entries
+        if flow not in entries:
+            raise ValueError(f"{flow!r} is not in the queue; join() first")
+        del entries[flow]
+        if not entries:
+            self._reset()
+        elif len(self._heap) > 2 * len(entries) + self._SLACK:
+            self._heap = list(entries.values())
+            heapify(self._heap)
+
+    def peek(self) -> F:
+        """The flow that `serve` would take. O(log n), amortised."""
+        heap, entries = self._heap, self._entries
+        if not entries:
+            raise IndexError("peek at an empty queue; ask len() first")
+        while True:
+            entry = heap[0]
+            if entries.get(entry[2]) is entry:
+                return entry[2]
+            heappop(heap)
+
+    def serve(self) -> F:
+        """Take the fairest flow out and move the virtual time to its tag. O(log n), amortised.
+
+        A flow that has more to be served joins again at once.
+        """
+        flow = self.peek()
+        entries = self._entries
+        self._virtual = entries.pop(flow)[0]
+        heappop(self._heap)
+        if not entries:
+            # Nobody is left to compare with, so the virtual time may start again from 0.
+            self._reset()
+        return flow
+
+    def only(self) -> F | None:
+        """The one flow in the queue, if it is the only one. O(1)."""
+        return next(iter(self._entries)) if len(self._entries) == 1 else None
+
+    def _reset(self) -> None:
+        self._heap.clear()
+        self._virtual = 0.0
+
+    def _check(self) -> None:
+        valid = [e for e in self._heap if self._entries.get(e[2]) is e]
+        assert len(valid) == len(self._entries)
+        assert len(self._heap) <= 2 * max(len(self._entries), 1) + self._SLACK + 1
+        assert all(e[0] >= self._virtual for e in valid)

@@ -1,0 +1,183 @@
+"""What the scheduler arranges: `Entry` (one turn), `Lane` (one conversation), `Group` (one tenant)."""
+
+from __future__ import annotations
+
+import enum
+import math
+
+from .fair import FairQueue
+
+INF = math.inf
+CLASSES = 4
+HIGH = 1
+LOW = 3
+
+
+class State(enum.IntEnum):
+    """Where a turn is. Moves: NEW > WAITING > RUNNING > (RETRYING > RUNNING)* > DONE."""
+
+    NEW = 0
+    WAITING = 1
+    RUNNING = 2
+    RETRYING = 3
+    DONE = 4
+
+
+# Plain names: an enum's attribute costs a dictionary look-up on the path of every message.
+NEW, WAITING, RUNNING, RETRYING, DONE = State
+
+
+class Entry:
+    """One turn as the scheduler sees it.
+
+    Attributes:
+        id: place in the order of arrival; larger is later.
+        key: the conversation, whose ordered entries form a lane.
+        tenant: who is charged for it.
+        priority: its class, 0 (most urgent) to 3.
+        arrived: when it arrived, seconds.
+        expires: when it expires unless it runs, or inf.
+        not_before: when it may start at the earliest.
+        ordered: False makes it a lane of its own.
+        cost: what it is charged, in turns or (estimated, then real) seconds.
+    """
+
+    __slots__ = (
+        "arrived", "cost", "expires", "id", "key", "lane", "next", "not_before", "ordered",
+        "previous", "priority", "state", "tenant",
+    )  # fmt: skip
+
+    def __init__(
+        self, id: int, key: str, tenant: str, priority: int, arrived: float, expires: float = INF,
+        ordered: bool = True,
+    ) -> None:  # fmt: skip
+        self.id = id
+        self.key = key
+        self.tenant = tenant
+        self.priority = priority
+        self.arrived = arrived
+        self.expires = expires
+        self.ordered = ordered
+        self.not_before = 0.0
+        self.cost = 1.0
+        self.state: State = NEW
+        self.lane: Lane | None = None
+        self.previous: Entry | None = None
+        self.next: Entry | None = None
+
+
+class Lane:
+    """The waiting entries of one conversation in the order of arrival, and the one that runs.
+
+    Invariants: entries are linked by `next`/`previous` with growing ids; `counts[c]` is the number of
+    linked entries of class c and `size` their sum; `group` is set exactly while the lane is ready
+    (has a head whose `not_before` has come, runs nothing), and then `klass` is its effective class.
+    """
+
+    __slots__ = ("counts", "debt", "group", "head", "key", "klass", "running", "size", "tail", "wake")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.head: Entry | None = None
+        self.tail: Entry | None = None
+        self.size = 0
+        self.counts = [0, 0, 0, 0]
+        self.running: Entry | None = None
+        self.group: Group | None = None
+        self.klass = CLASSES
+        self.wake = INF
+        self.debt = 0.0
+
+    def append(self, entry: Entry) -> None:
+        """Link `entry` behind the last one. O(1)."""
+        tail = self.tail
+        entry.lane = self
+        entry.previous = tail
+        if tail is None:
+            self.head = entry
+        else:
+            tail.next = entry
+        self.tail = entry
+        self.size += 1
+        self.counts[entry.priority] += 1
+
+    def insert(self, entry: Entry) -> None:
+        """Link `entry` at the place of its id. O(entries before it): 1 for a turn that ran."""
+        after = self.head
+        while after is not None and after.id < entry.id:
+            after = after.next
+        if after is None:
+            self.append(entry)
+            return
+        before = after.previous
+        entry.lane, entry.previous, entry.next = self, before, after
+        after.previous = entry
+        if before is None:
+            self.head = entry
+        else:
+            before.next = entry
+        self.size += 1
+        self.counts[entry.priority] += 1
+
+    def unlink(self, entry: Entry) -> None:
+        """Take `entry` out, wherever it is. O(1)."""
+        before, after = entry.previous, entry.next
+        if before is None:
+            self.head = after
+        else:
+            before.next = after
+        if after is None:
+            self.tail = before
+        else:
+            after.previous = before
+        entry.previous = entry.next = None
+        self.size -= 1
+        self.counts[entry.priority] -= 1
+
+    def effective(self, now: float, ageing: float) -> tuple[int, float]:
+        """The class the lane competes in at `now`, and when ageing will lift it next (inf: never)."""
+        counts = self.counts
+        klass = 0
+        while not counts[klass]:
+            klass += 1
+        if klass <= HIGH:
+            return klass, INF
+        head = self.head
+        assert head is not None
+        lifts = int((now - head.arrived) / ageing)
+        if head.arrived + (lifts + 1) * ageing <= now:
+            # The division rounded down across the boundary that the comparison has reached.
+            lifts += 1
+        aged = max(head.priority - lifts, HIGH)
+        due = head.arrived + (lifts + 1) * ageing if aged > HIGH else INF
+        return min(klass, aged), due
+
+    def _check(self) -> None:
+        linked = []
+        entry = self.head
+        while entry is not None:
+            assert entry.lane is self
+            assert entry.next is None or entry.next.previous is entry
+            assert entry.state in (WAITING, RETRYING)
+            linked.append(entry)
+            entry = entry.next
+        assert [e.id for e in linked] == sorted(e.id for e in linked)
+        assert self.size == len(linked)
+        assert self.counts == [sum(e.priority == c for e in linked) for c in range(CLASSES)]
+        assert (self.tail is None) == (self.head is None)
+        assert self.running is None or self.running.state == RUNNING
+
+
+class Group:
+    """The ready lanes of one tenant in one class."""
+
+    __slots__ = ("klass", "lanes", "tenant", "weight")
+
+    def __init__(self, tenant: str, klass: int, weight: float) -> None:
+        self.tenant = tenant
+        self.klass = klass
+        self.weight = weight
+        self.lanes: FairQueue[Lane] = FairQueue()
+
+    def __repr__(self) -> str:
+        return f"Group({self.tenant!r}, class {self.klass})"

@@ -1,0 +1,216 @@
+"""At most so many messages of one user in any stretch of so many seconds: an exact sliding log.
+
+A counter per window lets twice the limit through at the seam of two windows, and a token bucket lets a
+full bucket plus what drips in meanwhile through. A log of the last ``count`` events does neither, and it
+knows to the float when the next event is allowed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from math import inf, nextafter
+from typing import TYPE_CHECKING, Final, final
+
+if TYPE_CHECKING:
+    from .._config import RateLimit
+
+__all__ = ["RateLimiter"]
+
+_SWEEP: Final = 2  # idle users forgotten per event: more than come in, so they cannot pile up
+
+
+class _Log(list[float]):
+    """When each of a user's last `count` events leaves the window; a ring once it is full.
+
+    `head` is the oldest entry, so ``log[head - 1]`` is the newest, in a growing list (head 0) as in a full one.
+    """
+
+    __slots__ = ("head",)
+
+    def __init__(self, release: float) -> None:
+        self.append(release)
+        self.head = 0
+
+
+class _Group:
+    """The users under one and the same limit. They are ordered by their newest event, because all of
+    them are idle after the same `per`; users under different limits would not be."""
+
+    __slots__ = ("count", "due", "latest", "logs", "per")
+
+    # logs    (tenant, user) -> log, ascending by the newest entry of the log
+    # latest  the newest entry of all logs ever: an event never leaves before one recorded earlier
+    # due     no log is idle before this time; perhaps later than this
+
+    def __init__(self, limit: RateLimit) -> None:
+        self.count = limit.count
+        self.per = limit.per
+        self.logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()
+        self.latest = -inf
+        self.due = inf
+
+    def first_idle(self) -> float:
+        """When the first user is idle; infinity when there is none. O(1)."""
+        for log in self.logs.values():
+            return log[log.head - 1]
+        return inf
+
+    def sweep(self, now: float, most: int) -> int:
+        """Forget up to `most` users that are idle and return how many. O(forgotten)."""
+        for forgotten in range(most):
+            self.due = self.first_idle()
+            if self.due > now:
+                return forgotten
+            self.logs.popitem(last=False)
+        return most
+
+
+@final
+class RateLimiter:
+    """A sliding limit per user of a tenant.
+
+    If `record` is called only when `check` returned 0.0 at the same time, at most ``count`` events of a user
+    lie in any window ``(t - per, t]``, exactly, in the arithmetic of real numbers. The clock must not go
+    backwards; if it does, it is taken to stand still. Users whose events all left the window are
+    forgotten. When `max_users` are remembered, the one recorded longest ago is forgotten for a new one
+    and counted in `evicted`: that user starts afresh, so a flood of strangers never locks anyone out.
+
+    Args:
+        default: the limit of every tenant that is not in `overrides`; None is off.
+        overrides: limits by tenant; None is off.
+        max_users: users remembered at most, 1 or more.
+    """
+
+    __slots__ = ("_default", "_groups", "_max_users", "_tenants", "_tracked", "evicted")
+
+    # _groups   one group per distinct limit
+    # _tenants  tenant -> its group, None where the limit is off; other tenants have _default
+    # _tracked  logs in all groups, at most _max_users
+    # evicted   users forgotten because of the bound, before they were idle
+
+    def __init__(
+        self,
+        *,
+        default: RateLimit | None,
+        overrides: Mapping[str, RateLimit | None] | None = None,
+        max_users: int = 100_000,
+    ) -> None:
+        if max_users < 1:
+            raise ValueError(f"max_users must be 1 or more, not {max_users!r}")
+        overrides = overrides or {}
+        groups = {limit: _Group(limit) for limit in (default, *overrides.values()) if limit is not None}
+        self._groups = tuple(groups.values())
+        self._default = None if default is None else groups[default]
+        self._tenants = {
+            tenant: None if limit is None else groups[limit] for tenant, limit in overrides.items()
+        }
+        self._max_users = max_users
+        self._tracked = 0
+        self.evicted = 0
+
+    @property
+    def tracked(self) -> int:
+        """Users remembered, among them perhaps idle ones that were not swept yet."""
+        return self._tracked
+
+    def check(self, tenant: str, user: str, now: float) -> float:
+        """How long the user has to wait for one more event. Changes nothing. O(1).
+
+        Returns:
+            0.0 when it is allowed now; else seconds such that it is allowed at ``now + seconds``, computed
+            in floats, and at no earlier time.
+        """
+        group = self._tenants.get(tenant, self._default)
+        if group is None:
+            return 0.0
+        log = group.logs.get((tenant, user))
+        if log is None or len(log) < group.count:
+            return 0.0
+        release = log[log.head]
+        if release <= now:
+            return 0.0
+        wait = release - now
+        while now + wait < release:  # rounded down: one step is enough
+            wait = nextafter(wait, inf)
+        return wait
+
+    def record(self, tenant: str, user: str, now: float) -> None:
+        """Count one event, allowed or not.
+
+        O(1) amortised; for a new user at the bound O(distinct limits).
+        """
+        group = self._tenants.get(tenant, self._default)
+        if group is None:
+            return
+        # The first float at or after now + per: with the rounding error of the sum (Knuth's TwoSum) the
+        # window is exact, not an ulp too short.
+        per = group.per
+        release = now + per
+        back = release - now
+        if (now - (release - back)) + (per - back) > 0.0:
+            release = nextafter(release, inf)
+        if release < group.latest:
+            release = group.latest
+        else:
+            group.latest = release
+        key = (tenant, user)
+        log = group.logs.get(key)
+        if log is None:
+            self._admit(group, key, release, now)
+            return
+        group.logs.move_to_end(key)
+        if len(log) < group.count:
+            log.append(release)
+        else:
+            head = log.head
+            log[head] = release
+            head += 1
+            log.head = head if head < group.count else 0
+        if group.due <= now:
+            self._tracked -= group.sweep(now, _SWEEP)
+
+    def expire(self, now: float) -> int:
+        """Forget every idle user and return how many. O(forgotten + distinct limits)."""
+        forgotten = sum(group.sweep(now, len(group.logs)) for group in self._groups)
+        self._tracked -= forgotten
+        return forgotten
+
+    def next_deadline(self) -> float:
+        """When the first user is idle and can be forgotten; infinity when there is none. O(distinct limits)."""
+        return min((group.first_idle() for group in self._groups), default=inf)
+
+    def _admit(self, group: _Group, key: tuple[str, str], release: float, now: float) -> None:
+        """Begin the log of a new user. O(1), at the bound O(distinct limits)."""
+        if group.due <= now:
+            self._tracked -= group.sweep(now, _SWEEP)
+        if self._tracked >= self._max_users:
+            self._make_room(now)
+        group.logs[key] = _Log(release)
+        group.due = min(group.due, release)
+        self._tracked += 1
+
+    def _make_room(self, now: float) -> None:
+        """Forget idle users, or else the one recorded longest ago. O(distinct limits)."""
+        self._tracked -= sum(group.sweep(now, 1) for group in self._groups)
+        if self._tracked >= self._max_users:
+            oldest = min(self._groups, key=lambda group: group.first_idle() - group.per)
+            oldest.logs.popitem(last=False)
+            self._tracked -= 1
+            self.evicted += 1
+
+    def _check(self) -> None:
+        """Assert every invariant. O(events held)."""
+        assert self._tracked == sum(len(group.logs) for group in self._groups) <= self._max_users
+        assert self.evicted >= 0
+        for group in self._groups:
+            newest = [log[log.head - 1] for log in group.logs.values()]
+            assert newest == sorted(newest)
+            assert not newest or group.due <= newest[0]
+            assert not newest or newest[-1] <= group.latest
+            for log in group.logs.values():
+                assert 1 <= len(log) <= group.count
+                assert 0 <= log.head < len(log)
+                assert log.head == 0 or len(log) == group.count
+                in_order = log[log.head :] + log[: log.head]
+                assert in_order == sorted(in_order)

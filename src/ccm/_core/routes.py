@@ -1,0 +1,137 @@
+"""Which handlers a message goes to: `Route` and `Router`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from .._config import Config, RetryPolicy, refuse
+from .._message import Message, Priority, check_key, check_priority
+
+Handler = Callable[[Any], Awaitable[str | None]]
+PriorityRule = Callable[[Message, Any], Priority]
+H = TypeVar("H", bound=Handler)
+
+
+def check_handler(name: str, handler: Any) -> None:
+    """Raise TypeError unless `handler` is an async function or an object with an async `__call__`."""
+    call = getattr(handler, "__call__", None)  # noqa: B004 - its kind matters, not only its existence
+    inner = getattr(handler, "func", handler)
+    if not any(inspect.iscoroutinefunction(f) for f in (handler, call, inner)):
+        raise TypeError(f"{name} must be an async function taking a turn, got {handler!r}; use 'async def'")
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """A named handler with its rule, priority and limits; made by `Router.route`."""
+
+    name: str
+    handler: Handler
+    when: Callable[[Message], bool] | None = None
+    priority: Priority | PriorityRule = Priority.NORMAL
+    ordered: bool = True
+    answers: bool = True
+    timeout: float = 30.0
+    retry: RetryPolicy = RetryPolicy()
+    max_wait: float | None = None
+    rate_limited: bool = True
+    fallback: Handler | None = None
+
+    def priority_of(self, message: Message, session: Any) -> Priority:
+        """The class of a turn for `message`: its own, or what the route says."""
+        if message.priority is not None:
+            return message.priority
+        rule = self.priority
+        return rule if isinstance(rule, Priority) else check_priority(rule(message, session))
+
+
+class Router:
+    """Sends each message to one answering route and to every side route that matches.
+
+    Routes are tried in the order in which they were added. A message starts a turn on every side route
+    that matches (`answers=False`) and on the first answering route that matches; its outcome is that of
+    the answering turn, or of the first side turn when no answering route matches.
+    """
+
+    def __init__(self) -> None:
+        self._routes: dict[str, dict[str, Any]] = {}
+
+    def route(
+        self, name: str, *, when: Callable[[Message], bool] | None = None,
+        priority: Priority | PriorityRule = Priority.NORMAL, ordered: bool = True, answers: bool = True,
+        timeout: float | None = None, retry: RetryPolicy | None = None, max_wait: float | None = None,
+        rate_limited: bool = True, fallback: Handler | None = None,
+    ) -> Callable[[H], H]:  # fmt: skip
+        """Decorator that adds an async handler under `name`.
+
+        Args:
+            name: unique, 1 to 512 characters; statistics are kept under it.
+            when: rule of a message; None matches every message.
+            priority: the class of its turns, or a function of message and session.
+            ordered: False lets turns of one conversation overlap.
+            answers: False makes it a side route, beside the answering one.
+            timeout: seconds one attempt may take, > 0; None takes `Config.timeout`.
+            retry: None takes `Config.retry`.
+            max_wait: seconds a turn may wait, > 0; None takes `Config.max_wait` of its class.
+            rate_limited: False exempts the route from the per-user rate limit.
+            fallback: async handler that answers for shed, expired and failed turns.
+
+        Raises:
+            ValueError: the name is taken or a value is out of range.
+            TypeError: the handler or the fallback is not async.
+        """
+        check_key("name", name)
+        if name in self._routes:
+            raise ValueError(f"name {name!r} is taken by another route; choose a new one")
+        for field, value in (("timeout", timeout), ("max_wait", max_wait)):
+            if value is not None and not (isinstance(value, (int, float)) and value > 0):
+                raise refuse(field, value, "seconds > 0 or None")
+        if not callable(priority):
+            priority = check_priority(priority)
+        if fallback is not None:
+            check_handler("fallback", fallback)
+        settings = {
+            "when": when, "priority": priority, "ordered": ordered, "answers": answers, "timeout": timeout,
+            "retry": retry, "max_wait": max_wait, "rate_limited": rate_limited, "fallback": fallback,
+        }  # fmt: skip
+
+        def add(handler: H) -> H:
+            check_handler(f"handler of route {name!r}", handler)
+            self._routes[name] = settings | {"handler": handler}
+            return handler
+
+        return add
+
+    def routes(self, config: Config) -> tuple[Route, ...]:
+        """The routes with what they leave open taken from `config`."""
+        return tuple(
+            Route(
+                name=name,
+                **settings
+                | {
+                    "timeout": settings["timeout"] or config.timeout,
+                    "retry": settings["retry"] or config.retry,
+                },
+            )
+            for name, settings in self._routes.items()
+        )
+
+
+def select(routes: tuple[Route, ...], message: Message) -> tuple[Route | None, list[Route]]:
+    """The route whose turn decides the outcome, and the side routes besides. O(routes)."""
+    main: Route | None = None
+    sides: list[Route] = []
+    for route in routes:
+        if route.answers and main is not None:
+            continue
+        if route.when is None or route.when(message):
+            if route.answers:
+                main = route
+            else:
+                sides.append(route)
+    if main is None and sides:
+        main = sides.pop(0)
+    return main, sides

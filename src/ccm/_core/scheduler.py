@@ -1,0 +1,428 @@
+"""Which turn is next: lanes, classes, headroom, fairness, ageing, expiry, bounds.
+
+The scheduler decides and does nothing else: it knows no Trio, no clock and no handler. Whoever owns it
+tells it what happened (`add`, `finish`, `retry`, ...) and when, and asks `next` what to start.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from heapq import heapify, heappop, heappush
+from typing import final
+
+import attrs
+
+from .fair import FairQueue
+from .lanes import CLASSES, DONE, INF, LOW, NEW, RETRYING, RUNNING, WAITING, Entry, Group, Lane
+
+_SLACK = 64
+_MAX_DEBTORS = 10_000
+
+
+@attrs.frozen(kw_only=True)
+class QueueStatistics:
+    """The waiting turns of one class: how many, and when the oldest arrived (None: there is none)."""
+
+    waiting: int
+    oldest: float | None
+
+
+@final
+class Scheduler:
+    """Decides which waiting turn starts next.
+
+    Args:
+        limit: slots, >= 1.
+        headroom: for each class, the slots reserved for more urgent ones; each < limit.
+        queue_limit: waiting turns, >= 1.
+        conversation_limit: waiting turns of one conversation, >= 1.
+        ageing: seconds of waiting that lift a head by one class, > 0; inf switches ageing off.
+        weights: share of a tenant; 1 where not named.
+        by_seconds: charge the handler's seconds instead of one per turn.
+
+    Invariants, besides those of `Lane` and `FairQueue`: `running` entries are in state RUNNING and
+    hold one slot each; a lane is in `_lanes` while it has an entry waiting or running; `_groups[c]`
+    holds a tenant while it has a ready lane of effective class c; `_queued[c]` are the WAITING entries of
+    class c in order of arrival, `_retrying` those in state RETRYING. Every waiting lane whose class may change or whose head may become
+    ready later has an entry in `_timers` no later than that time, and so has every waiting entry that
+    expires. Stale timer entries never outnumber the valid ones by more than a constant.
+    """
+
+    def __init__(
+        self, *, limit: int, headroom: Sequence[int] = (0, 0, 0, 0), queue_limit: int = 1000,
+        conversation_limit: int = 20, ageing: float = 30.0, weights: Mapping[str, float] | None = None,
+        by_seconds: bool = False,
+    ) -> None:  # fmt: skip
+        self.set_limit(limit, headroom)
+        self.queue_limit = queue_limit
+        self.conversation_limit = conversation_limit
+        self._ageing = ageing
+        self._weights = dict(weights or {})
+        self._by_seconds = by_seconds
+        self._mean = 1.0
+        self._debts: dict[str, float] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._loose: dict[str, int] = {}
+        self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
+        self._groups: list[dict[str, Group]] = [{} for _ in range(CLASSES)]
+        self._queued: list[OrderedDict[int, Entry]] = [OrderedDict() for _ in range(CLASSES)]
+        self._timers: list[tuple[float, int, Lane | Entry]] = []
+        self._timer_count = 0
+        self.running: dict[int, Entry] = {}
+        self.ready = 0
+        self.waiting = 0
+        self._retrying: dict[int, Entry] = {}
+
+    # -- bounds ----------------------------------------------------------------------------------
+
+    def set_limit(self, limit: int, headroom: Sequence[int] = (0, 0, 0, 0)) -> None:
+        """Change the number of slots; running turns keep theirs, `next` tells what may start. O(1)."""
+        if limit < 1:
+            raise ValueError(f"limit must be >= 1, got {limit!r}")
+        if len(headroom) != CLASSES or not all(0 <= h < limit for h in headroom):
+            raise ValueError(f"headroom must be {CLASSES} numbers from 0 to limit - 1, got {headroom!r}")
+        self.limit = limit
+        self._caps = tuple(limit - h for h in headroom)
+
+    def may_start(self, key: str, priority: int, *, ordered: bool = True) -> bool:
+        """Whether a turn arriving now would start at once. O(1)."""
+        return len(self.running) < self._caps[priority] and (not ordered or key not in self._lanes)
+
+    def conversation_has_room(self, key: str) -> bool:
+        """Whether the conversation may have one more waiting turn. O(1)."""
+        lane = self._lanes.get(key)
+        loose = self._loose.get(key, 0) if self._loose else 0
+        return (lane.size if lane is not None else 0) + loose < self.conversation_limit
+
+    def ahead(self, entry: Entry) -> int:
+        """Turns ahead of a waiting entry: those of its conversation, or of its class and above. O(1)."""
+        lane = entry.lane
+        if entry.state != WAITING or lane is None:
+            return 0
+        own = lane.size - 1 + (lane.running is not None)
+        queued = self._queued
+        return max(own, sum(len(queued[c]) for c in range(entry.priority + 1)) - 1)
+
+    def victim(self, priority: int) -> Entry | None:
+        """The entry to shed for a newcomer: the youngest of the least urgent class below it. O(1)."""
+        for klass in range(LOW, priority, -1):
+            queued = self._queued[klass]
+            if queued:
+                return queued[next(reversed(queued))]
+        return None
+
+    def preemptible(self) -> list[Entry]:
+        """The running LOW turns, the one that started last first. O(limit)."""
+        return [entry for entry in reversed(self.running.values()) if entry.priority == LOW]
+
+    # -- what happened ---------------------------------------------------------------------------
+
+    def add(self, entry: Entry, now: float) -> bool:
+        """Take in a new turn; True if it starts at once. O(log ready lanes).
+
+        Starting at once needs no comparison with what waits: while every startable turn is started
+        as soon as it may be (law G7), a free slot of a class means that nobody waits for it.
+        """
+        if entry.state != NEW:
+            raise ValueError(f"turn {entry.id} was added before; its state is {entry.state!r}")
+        lanes = self._lanes
+        lane = lanes.get(entry.key) if entry.ordered else None
+        if lane is None:
+            lane = Lane(entry.key)
+            if entry.ordered:
+                lanes[entry.key] = lane
+            if (
+                len(self.running) < self._caps[entry.priority]
+                and entry.not_before <= now
+                and now < entry.expires
+            ):
+                entry.lane = lane
+                self._run(entry, lane)
+                return True
+            if not entry.ordered:
+                # Tags in a row, as if one lane: many unordered turns earn no more than ordered ones.
+                count = self._loose[entry.key] = self._loose.get(entry.key, 0) + 1
+                lane.debt = count - 1.0
+        elif lane.tail is not None and lane.tail.id >= entry.id:
+            raise ValueError(f"turn {entry.id} arrived before {lane.tail.id}; ids must grow")
+        entry.state = WAITING
+        self.waiting += 1
+        self._queued[entry.priority][entry.id] = entry
+        lane.append(entry)
+        if entry.expires < INF:
+            self._remind(entry.expires, entry)
+        if lane.running is None:
+            self._refresh(lane, now)
+        return False
+
+    def next(self, now: float) -> Entry | None:
+        """Start the turn that is next, or None when none may start. O(log ready lanes).
+
+        Raises:
+            RuntimeError: a timer has come due; call `due(now)` first.
+        """
+        if self._timers and self._timers[0][0] <= now:
+            raise RuntimeError(f"a timer was due at {self._timers[0][0]!r}; call due({now!r}) first")
+        if not self.ready:
+            return None
+        free = len(self.running)
+        for klass in range(CLASSES):
+            tenants = self._tenants[klass]
+            if tenants and free < self._caps[klass]:
+                return self._start(tenants, klass)
+        return None
+
+    def finish(self, entry: Entry, now: float, seconds: float = 0.0) -> None:
+        """The running `entry` ended after `seconds` of work; its lane may go on. O(log ready lanes)."""
+        lane = self._stop(entry, now, seconds)
+        entry.state = DONE
+        self._release(lane, now)
+
+    def retry(
+        self, entry: Entry, now: float, not_before: float, seconds: float = 0.0, expires: float = INF
+    ) -> None:
+        """The running `entry` failed and starts again at `not_before`, in its place. O(log ready lanes)."""
+        lane = self._stop(entry, now, seconds)
+        entry.state = RETRYING
+        entry.expires = expires
+        entry.not_before = not_before
+        self._retrying[entry.id] = entry
+        self._put_back(entry, lane, now)
+
+    def requeue(self, entry: Entry, now: float) -> None:
+        """The running `entry` lost its slot (preempted); it waits in its old place. O(log ready lanes)."""
+        lane = self._stop(entry, now, entry.cost)
+        entry.state = WAITING
+        self.waiting += 1
+        self._queued[entry.priority][entry.id] = entry
+        self._put_back(entry, lane, now)
+
+    def cancel(self, entry: Entry, now: float) -> None:
+        """The waiting or retrying `entry` is given up: cancelled, shed or expired. O(log ready lanes)."""
+        lane = entry.lane
+        if lane is None or entry.state not in (WAITING, RETRYING):
+            raise ValueError(f"turn {entry.id} does not wait; its state is {entry.state!r}")
+        self._unqueue(entry)
+        lane.unlink(entry)
+        entry.state = DONE
+        self._release(lane, now)
+
+    def drop_all(self, now: float) -> list[Entry]:
+        """Give up everything that waits or retries; returns it in order of arrival. O(n log n)."""
+        dropped = [entry for queued in self._queued for entry in queued.values()]
+        dropped += self._retrying.values()
+        dropped.sort(key=lambda entry: entry.id)
+        for entry in dropped:
+            self.cancel(entry, now)
+        return dropped
+
+    def due(self, now: float) -> list[Entry]:
+        """Bring classes and readiness up to `now`; the entries that expired, in order of time.
+
+        Expired entries are taken out already. O(log n) for each timer that came due.
+        """
+        expired = []
+        while self._timers and self._timers[0][0] <= now:
+            time, _, item = heappop(self._timers)
+            if isinstance(item, Entry):
+                if item.state in (WAITING, RETRYING) and item.expires == time:
+                    self.cancel(item, now)
+                    expired.append(item)
+            elif item.wake == time:
+                item.wake = INF
+                self._refresh(item, now)
+        return expired
+
+    def next_deadline(self) -> float:
+        """When `due` must be called at the latest; inf when nothing can come due. O(1)."""
+        return self._timers[0][0] if self._timers else INF
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _run(self, entry: Entry, lane: Lane) -> None:
+        entry.state = RUNNING
+        entry.cost = self._mean
+        lane.running = entry
+        self.running[entry.id] = entry
+
+    def _start(self, tenants: FairQueue[Group], klass: int) -> Entry:
+        group = tenants.only() or tenants.serve()
+        lane = group.lanes.serve()
+        if not group.lanes:
+            if group in tenants:
+                tenants.leave(group)
+            del self._groups[klass][group.tenant]
+        elif group not in tenants:
+            tenants.join(group, self._tenant_share(group))
+        lane.group = None
+        self.ready -= 1
+        entry = lane.head
+        assert entry is not None
+        self._unqueue(entry)
+        lane.unlink(entry)
+        self._run(entry, lane)
+        return entry
+
+    def _stop(self, entry: Entry, now: float, seconds: float) -> Lane:
+        if self.running.pop(entry.id, None) is not entry:
+            raise ValueError(f"turn {entry.id} does not run; its state is {entry.state!r}")
+        lane = entry.lane
+        assert lane is not None
+        lane.running = None
+        if self._by_seconds:
+            self._correct(entry, lane, seconds)
+        return lane
+
+    def _correct(self, entry: Entry, lane: Lane, seconds: float) -> None:
+        """The estimate charged at the start becomes the real cost: the rest is charged at the next join."""
+        lane.debt += seconds - entry.cost
+        debts = self._debts
+        debts[entry.tenant] = debts.pop(entry.tenant, 0.0) + seconds - entry.cost
+        if len(debts) > _MAX_DEBTORS:
+            del debts[next(iter(debts))]
+        self._mean += (seconds - self._mean) / 16
+
+    def _tenant_share(self, group: Group) -> float:
+        cost = self._mean + self._debts.pop(group.tenant, 0.0) if self._by_seconds else 1.0
+        if cost < 0:
+            self._debts[group.tenant] = cost
+            cost = 0.0
+        return cost / group.weight
+
+    def _put_back(self, entry: Entry, lane: Lane, now: float) -> None:
+        lane.insert(entry)
+        if not entry.ordered:
+            self._loose[entry.key] = self._loose.get(entry.key, 0) + 1
+        if entry.expires < INF:
+            self._remind(entry.expires, entry)
+        self._refresh(lane, now)
+
+    def _unqueue(self, entry: Entry) -> None:
+        if entry.state is WAITING:
+            self.waiting -= 1
+            del self._queued[entry.priority][entry.id]
+        else:
+            del self._retrying[entry.id]
+        if not entry.ordered:
+            left = self._loose[entry.key] - 1
+            if left:
+                self._loose[entry.key] = left
+            else:
+                del self._loose[entry.key]
+
+    def _release(self, lane: Lane, now: float) -> None:
+        """After an entry left: the lane is dropped when it is empty, else its readiness is brought up."""
+        if lane.head is not None:
+            if lane.running is None:
+                self._refresh(lane, now)
+            return
+        if lane.group is not None:
+            self._withdraw(lane)
+        if lane.running is None and self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]
+
+    def _refresh(self, lane: Lane, now: float) -> None:
+        """Put an idle lane with a head where it belongs now: its class's queue, or behind a timer."""
+        head = lane.head
+        assert head is not None and lane.running is None
+        if head.not_before > now:
+            if lane.group is not None:
+                self._withdraw(lane)
+            self._remind(head.not_before, lane)
+            return
+        klass, lift = lane.effective(now, self._ageing)
+        if lift < INF:
+            self._remind(lift, lane)
+        if lane.group is not None:
+            if lane.klass == klass and lane.group.tenant == head.tenant:
+                return
+            self._withdraw(lane)
+        lane.klass = klass
+        groups = self._groups[klass]
+        group = groups.get(head.tenant)
+        if group is None:
+            group = groups[head.tenant] = Group(head.tenant, klass, self._weights.get(head.tenant, 1.0))
+            self._tenants[klass].join(group, self._tenant_share(group))
+        cost = self._mean + lane.debt
+        lane.debt = min(cost, 0.0)
+        group.lanes.join(lane, cost if cost > 0 else 0.0)
+        lane.group = group
+        self.ready += 1
+
+    def _withdraw(self, lane: Lane) -> None:
+        group = lane.group
+        assert group is not None
+        group.lanes.leave(lane)
+        if not group.lanes:
+            self._tenants[group.klass].leave(group)
+            del self._groups[group.klass][group.tenant]
+        lane.group = None
+        self.ready -= 1
+
+    def _remind(self, time: float, item: Lane | Entry) -> None:
+        if isinstance(item, Lane):
+            if item.wake <= time:
+                return
+            item.wake = time
+        self._timer_count += 1
+        timers = self._timers
+        heappush(timers, (time, self._timer_count, item))
+        if len(timers) > 2 * (len(self._lanes) + self.waiting + self.retrying) + _SLACK:
+            self._timers = [t for t in timers if self._counts(t)]
+            heapify(self._timers)
+
+    @staticmethod
+    def _counts(timer: tuple[float, int, Lane | Entry]) -> bool:
+        time, _, item = timer
+        if isinstance(item, Entry):
+            return item.state in (WAITING, RETRYING) and item.expires == time
+        return item.wake == time and item.head is not None
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    @property
+    def retrying(self) -> int:
+        """Turns that wait for their next attempt."""
+        return len(self._retrying)
+
+    def queues(self) -> tuple[QueueStatistics, ...]:
+        """For each class, what waits in it. O(classes)."""
+        return tuple(
+            QueueStatistics(waiting=len(q), oldest=q[next(iter(q))].arrived if q else None)
+            for q in self._queued
+        )
+
+    def startable(self) -> list[int]:
+        """The effective classes that have a startable lane and a slot they may use (law G7: none)."""
+        return [
+            c for c in range(CLASSES) if self._tenants[c] and len(self.running) < self._caps[c]
+        ]
+
+    def _check(self) -> None:
+        lanes = list(self._lanes.values())
+        ready = [lane for groups in self._groups for g in groups.values() for lane in g.lanes._entries]
+        assert self.ready == len(ready) == len(set(map(id, ready)))
+        for lane in {id(lane): lane for lane in [*lanes, *ready]}.values():
+            lane._check()
+            assert lane.head is not None or lane.running is not None
+            if lane.head is not None and lane.running is None and lane.group is None:
+                assert lane.wake <= lane.head.not_before
+        for klass, groups in enumerate(self._groups):
+            self._tenants[klass]._check()
+            assert len(groups) == len(self._tenants[klass])
+            for tenant, group in groups.items():
+                group.lanes._check()
+                assert group.lanes and group in self._tenants[klass]
+                for lane in group.lanes._entries:
+                    head = lane.head
+                    assert head is not None and lane.running is None
+                    assert (lane.group, lane.klass, head.tenant) == (group, klass, tenant)
+        queued = [e for q in self._queued for e in q.values()]
+        assert self.waiting == len(queued) and all(e.state == WAITING for e in queued)
+        assert all(e.state == RUNNING for e in self.running.values())
+        assert sum(lane.size for lane in lanes) <= self.waiting + self.retrying
+        assert len(self._timers) <= 2 * (len(lanes) + self.waiting + self.retrying + 1) + _SLACK
+        for entry in queued:
+            if entry.expires < INF:
+                assert any(t[2] is entry and t[0] <= entry.expires for t in self._timers)

@@ -1,0 +1,335 @@
+"""Runs what the scheduler picks: launches, ends, cancellations, timers.
+
+Everything here but the timekeeper is synchronous: between two awaits of anybody the books, the
+scheduler and the workers agree, which is what the laws are checked against.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, final
+
+import outcome as outcome_lib
+import trio
+from trio.lowlevel import reschedule
+
+from . import _events as events
+from ._attempts import Attempts
+from ._books import Books
+from ._bus import Bus
+from ._config import Config
+from ._core.lanes import DONE, INF, RETRYING, RUNNING, WAITING
+from ._core.scheduler import Scheduler
+from ._core.sessions import SessionTable
+from ._errors import Expired, Outcome
+from ._outcome import Cancelled
+from ._record import TurnRecord
+from ._worker import Deliver, Pool
+
+GRACE = 1.0
+"""Seconds after which a turn that was told to end is reported as stuck."""
+FALLBACK_SECONDS = 5.0
+"""Seconds a fallback handler may take."""
+TRIM_SECONDS = 10.0
+"""How often the pool looks for workers nobody needs."""
+
+log = logging.getLogger("ccm")
+
+
+@final
+class Dispatcher:
+    """Owns the workers and the timekeeper; the nursery it is given owns their tasks.
+
+    Invariants, between any two awaits: no startable turn waits beside a slot it may use; every turn in
+    `scheduler.running` is in the hands of exactly one worker; the alarm is set no later than the next
+    deadline of the scheduler, of a running turn and of the sessions.
+    """
+
+    def __init__(
+        self, config: Config, scheduler: Scheduler, sessions: SessionTable, books: Books, bus: Bus,
+        nursery: trio.Nursery, deliver: Deliver | None,
+    ) -> None:  # fmt: skip
+        self.config = config
+        self.scheduler = scheduler
+        self.sessions = sessions
+        self.books = books
+        self.bus = bus
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self.attempts = Attempts(self)
+        self.pool = Pool(self.attempts, nursery, deliver)
+        self.on_room: Callable[[float], None] | None = None
+        self.fallbacks: dict[int, TurnRecord] = {}
+        self.idlers: list[trio.Event] = []
+        self.debug = config.debug
+        self._session_timeout = config.session_timeout
+        self._keeper = trio.CancelScope(shield=True)
+        self._alarm = trio.CancelScope()
+        self._wake = INF
+        self._next_trim = INF
+        nursery.start_soon(self._keep_time, name="ccm timekeeper")
+
+    # -- turns start -----------------------------------------------------------------------------
+
+    def launch(self, record: TurnRecord, now: float) -> None:
+        """Give a turn that the scheduler has started to a worker. O(1)."""
+        self.begin(record, now)
+        self.pool.run(record)
+
+    def begin(self, record: TurnRecord, now: float) -> None:
+        """Note the start of an attempt. O(1)."""
+        record.begun = now
+        record.attempt += 1
+        if record.attempt == 1:
+            record.waited = waited = now - record.arrived
+            record.book.wait[record.priority].record(waited)
+        deadline = now + record.route.timeout
+        if record.message.deadline is not None and record.message.deadline < deadline:
+            deadline = record.message.deadline
+        record.deadline = deadline
+        if deadline < self._wake:
+            self._wake_at(deadline)
+        running = len(self.scheduler.running)
+        if running > self.books.peak_running:
+            self.books.peak_running = running
+        if self.bus.active:
+            self.bus.publish(
+                events.Started(now, record.id, record.key, record.attempt, now - record.arrived)
+            )
+
+    def following(self) -> TurnRecord | None:
+        """The next turn, for the worker that has just ended one; other free slots are filled too."""
+        now = self.now()
+        if now >= self.scheduler.next_deadline():
+            self._due(now)
+        record = self._take(now) if self.scheduler.ready else None
+        if self.scheduler.ready:
+            self._fill(now)
+        self.changed(now)
+        return record
+
+    def dispatch(self, now: float) -> None:
+        """Bring everything up to `now` and start every turn that may start (law G7). O(log n) each."""
+        if now >= self.scheduler.next_deadline():
+            self._due(now)
+        self._fill(now)
+        self.changed(now)
+
+    def _fill(self, now: float) -> None:
+        while self.scheduler.ready and (record := self._take(now)) is not None:
+            self.pool.run(record)
+
+    def _take(self, now: float) -> TurnRecord | None:
+        record: Any = self.scheduler.next(now)
+        if record is None:
+            return None
+        record.ledger.move(record.place, RUNNING)
+        record.place = RUNNING
+        self.begin(record, now)
+        return record  # type: ignore[no-any-return]
+
+    def _due(self, now: float) -> None:
+        for record in self.scheduler.due(now):
+            assert isinstance(record, TurnRecord)
+            self.degrade(record, Expired(), "expired", now)
+
+    def changed(self, now: float) -> None:
+        """After every step: set the alarm, let senders in, tell who waits for silence, check G1."""
+        deadline = self.scheduler.next_deadline()
+        if deadline < self._wake:
+            self._wake_at(deadline)
+        if self.on_room is not None:
+            self.on_room(now)
+        if self.idlers and not self.busy:
+            for event in self.idlers:
+                event.set()
+            self.idlers.clear()
+        if self.debug:
+            self.check()
+
+    @property
+    def busy(self) -> int:
+        """Turns without an outcome."""
+        return self.books.messages.live + self.books.sides.live
+
+    def check(self) -> None:
+        """Assert that books, scheduler and sessions agree (law G1 and their own invariants)."""
+        self.scheduler._check()
+        self.sessions._check()
+        messages, sides = self.books.messages, self.books.sides
+        messages._check()
+        sides._check()
+        places = [a + b for a, b in zip(messages.places, sides.places, strict=True)]
+        assert places[RUNNING] == len(self.scheduler.running), places
+        assert places[WAITING] == self.scheduler.waiting + len(self.fallbacks), places
+        assert places[RETRYING] == self.scheduler.retrying, places
+
+    # -- turns end -------------------------------------------------------------------------------
+
+    def end(self, record: TurnRecord, outcome: Outcome, now: float) -> None:
+        """Give a turn its outcome: the one place where that happens. O(log n)."""
+        served = 0.0
+        books, book = self.books, record.book
+        if record.place == RUNNING:
+            served = now - record.begun
+            self.scheduler.finish(record, now, served)
+            book.service[record.priority].record(served)
+            books.mean_service += (served - books.mean_service) / 16
+        elif record.degraded is not None:
+            self.fallbacks.pop(record.id, None)
+        name = outcome.name
+        book.ended[name] = book.ended.get(name, 0) + 1
+        books.ends.add(now)
+        record.ledger.end(record.place, name)
+        record.place = DONE
+        record.worker = None
+        record.outcome = outcome
+        session = record.session
+        if name == "replied":
+            session.replies += 1
+        elif name == "failed":
+            session.failures += 1
+        self.sessions.leave(session, now)
+        if now + self._session_timeout < self._wake:
+            self._wake_at(now + self._session_timeout)
+        if record.waiters is not None:
+            waiters, record.waiters = record.waiters, None
+            for task in waiters:
+                reschedule(task, outcome_lib.Value(outcome))
+        if self.bus.active:
+            self._publish_end(record, outcome, served, now)
+
+    def _publish_end(self, record: TurnRecord, outcome: Outcome, served: float, now: float) -> None:
+        waited = record.waited if record.attempt else now - record.arrived
+        self.bus.publish(
+            events.Ended(
+                now, record.id, record.key, record.route.name, record.klass, outcome, waited, served
+            )
+        )
+
+    def cancel(self, record: TurnRecord, by: str, now: float) -> None:
+        """End a turn wherever it is: at once when it waits, after its cleanup when it runs. O(log n)."""
+        if record.outcome is not None:
+            return
+        if record.place == RUNNING or record.degraded is not None:
+            self.interrupt(record, by, now)
+            return
+        self.scheduler.cancel(record, now)
+        self.end(record, Cancelled(by), now)
+        self.dispatch(now)
+
+    def interrupt(self, record: TurnRecord, by: str, now: float) -> None:
+        """Cancel a turn that a worker has, unless that has been done already. O(1)."""
+        if record.cancel_by is not None:
+            return
+        record.cancel_by = by
+        record.worker.interrupt()
+        record.deadline = now + GRACE
+        if record.deadline < self._wake:
+            self._wake_at(record.deadline)
+
+    def degrade(self, record: TurnRecord, outcome: Outcome, why: str, now: float) -> None:
+        """A waiting turn was shed or expired: its fallback answers at once, or it ends with `outcome`.
+
+        Fallbacks answer outside the slots, at most `limit` at a time; the turn counts as waiting meanwhile.
+        """
+        if record.place == RETRYING:
+            record.ledger.move(RETRYING, WAITING)
+            record.place = WAITING
+        late = record.message.deadline is not None and record.message.deadline <= now
+        full = len(self.fallbacks) >= self.scheduler.limit or self.pool.closing
+        if record.route.fallback is None or late or full:
+            self.end(record, outcome, now)
+            return
+        self.fallbacks[record.id] = record
+        self.fall_back(record, outcome, why, now)
+
+    def fall_back(self, record: TurnRecord, outcome: Outcome, why: str, now: float) -> None:
+        """Let the route's fallback answer; if it fails too, the turn ends with `outcome`. O(1)."""
+        record.redirect = outcome
+        record.degraded = why
+        record.worker = record.cancel_by = None
+        self.books.fallbacks += 1
+        record.begun = now
+        record.deadline = now + FALLBACK_SECONDS
+        if record.deadline < self._wake:
+            self._wake_at(record.deadline)
+        self.pool.run(record)
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _wake_at(self, time: float) -> None:
+        self._wake = time
+        self._alarm.deadline = time
+
+    async def _keep_time(self) -> None:
+        """Sleep until something is due, and see to it. Shielded: turns that drain still time out."""
+        with self._keeper:
+            while True:
+                with trio.CancelScope(deadline=self._wake) as self._alarm:
+                    await trio.sleep_forever()
+                self._on_time(self.now())
+
+    def _on_time(self, now: float) -> None:
+        self._wake = INF
+        overdue = INF
+        for record in [*self.scheduler.running.values(), *self.fallbacks.values()]:
+            assert isinstance(record, TurnRecord)
+            if record.deadline <= now:
+                self._overdue(record, now)
+            overdue = min(overdue, record.deadline)
+        for session in self.sessions.expire(now):
+            if self.bus.active:
+                self.bus.publish(events.SessionEnded(now, session.conversation, "expired"))
+        self._trim(now)
+        self.dispatch(now)
+        # Whatever dispatch has started meanwhile has lowered the alarm by itself.
+        self._wake_at(
+            min(
+                self._wake, overdue, self.scheduler.next_deadline(), self.sessions.next_deadline(),
+                self._next_trim,
+            )
+        )  # fmt: skip
+
+    def _overdue(self, record: TurnRecord, now: float) -> None:
+        """A worker's turn is past its deadline: cancel it, or report that it refuses to be."""
+        if record.worker is None:
+            record.deadline = INF
+        elif record.cancel_by is None:
+            self.interrupt(record, "timeout", now)
+        else:
+            record.deadline = INF
+            record.stuck = True
+            self.books.stuck += 1
+            since = now - record.begun
+            log.warning(
+                "turn %d of route %r does not end: told to (%s) %.3g s ago; its handler swallows "
+                "trio.Cancelled or shields itself. Its slot stays taken until it ends.",
+                record.id, record.route.name, record.cancel_by, GRACE,
+            )  # fmt: skip
+            self.bus.publish(events.Stuck(now, record.id, record.key, record.route.name, since))
+
+    def _trim(self, now: float) -> None:
+        if now >= self._next_trim:
+            self.pool.trim()
+            self._next_trim = INF
+        if self.pool.idle and self._next_trim == INF:
+            self._next_trim = now + TRIM_SECONDS
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def abort(self, by: str, now: float) -> None:
+        """End everything that is left: what waits at once, what runs as soon as it has cleaned up."""
+        for record in self.scheduler.drop_all(now):
+            assert isinstance(record, TurnRecord)
+            self.end(record, Cancelled(by), now)
+        for record in [*self.scheduler.running.values(), *self.fallbacks.values()]:
+            assert isinstance(record, TurnRecord)
+            if record.worker is not None:
+                self.interrupt(record, by, now)
+        self.changed(now)
+
+    def close(self) -> None:
+        """Dismiss the workers and stop the timekeeper; running turns still end."""
+        self.pool.close()
+        self._keeper.cancel()

@@ -1,0 +1,107 @@
+"""What a manager tells whoever listens to `ConversationManager.events()`: small frozen values."""
+
+from __future__ import annotations
+
+import attrs
+
+from ._errors import Outcome, Reason
+from ._message import Priority
+
+
+@attrs.frozen
+class Event:
+    """Base of all events; `at` is the time on Trio's clock."""
+
+    at: float
+
+
+@attrs.frozen
+class Accepted(Event):
+    """A turn was accepted."""
+
+    turn_id: int
+    conversation: str
+    tenant: str
+    route: str
+    priority: Priority
+
+
+@attrs.frozen
+class Refused(Event):
+    """A message, or one of its side turns, was not accepted."""
+
+    message_id: str
+    conversation: str
+    tenant: str
+    reason: Reason
+
+
+@attrs.frozen
+class Started(Event):
+    """An attempt of a turn began after `waited` seconds (since its arrival, or since the last attempt)."""
+
+    turn_id: int
+    conversation: str
+    attempt: int
+    waited: float
+
+
+@attrs.frozen
+class Retrying(Event):
+    """An attempt failed with `error`; the next one starts in `delay` seconds."""
+
+    turn_id: int
+    conversation: str
+    attempt: int
+    delay: float
+    error: str
+
+
+@attrs.frozen
+class Ended(Event):
+    """A turn got its outcome; `waited` and `served` are seconds of waiting and of the last attempt."""
+
+    turn_id: int
+    conversation: str
+    route: str
+    priority: Priority
+    outcome: Outcome
+    waited: float
+    served: float
+
+
+@attrs.frozen
+class Stuck(Event):
+    """A turn was told to end `since` seconds ago and still runs; its slot stays taken until it ends."""
+
+    turn_id: int
+    conversation: str
+    route: str
+    since: float
+
+
+@attrs.frozen
+class SessionStarted(Event):
+    """A conversation became live."""
+
+    conversation: str
+
+
+@attrs.frozen
+class SessionEnded(Event):
+    """An idle conversation was forgotten: `reason` is "expired" or "evicted"."""
+
+    conversation: str
+    reason: str
+
+
+@attrs.frozen
+class DrainStarted(Event):
+    """The manager takes no new messages."""
+
+
+@attrs.frozen
+class Lagged(Event):
+    """This reader was too slow: `missed` events were not kept for it."""
+
+    missed: int

@@ -1,0 +1,105 @@
+"""`TurnRecord`: everything the manager knows of one turn, from arrival to outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+
+from ._books import RouteBook
+from ._core.lanes import INF, NEW, Entry
+from ._core.ledger import Ledger
+from ._core.sessions import Session
+from ._errors import Outcome
+from ._message import Message, Priority, Reply
+
+
+class TurnRecord(Entry):
+    """The scheduler's entry together with what it stands for.
+
+    Attributes:
+        message, route, session: what is handled, by what, and where.
+        book, ledger: where the route's figures and law G1's are kept.
+        place: where the ledger has it (a `State`); differs from `state` only while a fallback answers.
+        attempt: attempts begun; `failures` of them failed without being told to wait.
+        begun, deadline: when the present attempt began and must have ended.
+        worker: the task that runs it.
+        cancel_by: who wants it to end ("timeout", "caller", ...), or None.
+        asked: somebody waits for the reply, so it is not delivered.
+        degraded: why the fallback answers instead of the handler, or None.
+        reply: what the handler made, once it has; a later attempt only delivers it.
+        redirect: the outcome it gets if the fallback fails too.
+        waiters: tasks to be woken with the outcome.
+    """
+
+    __slots__ = (
+        "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline", "degraded",
+        "error", "failures", "ledger", "message", "outcome", "place", "redirect", "reply", "route", "session", "stuck",
+        "waited", "waiters", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self, id: int, message: Message, book: RouteBook, priority: int, ledger: Ledger, session: Session,
+        arrived: float, expires: float,
+    ) -> None:  # fmt: skip
+        self.book = book
+        self.route = route = book.route
+        # The base's fields are set here and not by its __init__: one call less for every message.
+        self.id = id
+        self.key = message.conversation
+        self.tenant = message.tenant
+        self.priority = priority
+        self.arrived = arrived
+        self.expires = expires
+        self.ordered = route.ordered
+        self.not_before = 0.0
+        self.cost = 1.0
+        self.state = NEW
+        self.lane = None
+        self.previous = None
+        self.next = None
+        self.message = message
+        self.session = session
+        self.ledger = ledger
+        self.place: int = NEW
+        self.attempt = 0
+        self.failures = 0
+        self.busies = 0
+        self.begun = 0.0
+        self.waited = 0.0
+        self.deadline = INF
+        self.worker: Any = None
+        self.cancel_by: str | None = None
+        self.asked = False
+        self.stuck = False
+        self.degraded: str | None = None
+        self.redirect: Outcome | None = None
+        self.error: BaseException | None = None
+        self.reply: Reply | None = None
+        self.dead_letter: int | None = None
+        self.outcome: Outcome | None = None
+        self.waiters: list[trio.lowlevel.Task] | None = None
+
+    @property
+    def klass(self) -> Priority:
+        """Its own class, as an enum."""
+        return Priority(self.priority)
+
+    async def wait(self) -> Outcome:
+        """Wait for the outcome. When cancelled, only this waiting ends."""
+        if self.outcome is not None:
+            await trio.lowlevel.checkpoint()
+            return self.outcome
+        task = trio.lowlevel.current_task()
+        waiters = self.waiters
+        if waiters is None:
+            self.waiters = waiters = [task]
+        else:
+            waiters.append(task)
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            waiters.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        outcome: Outcome = await trio.lowlevel.wait_task_rescheduled(abort)
+        return outcome
