@@ -56,13 +56,13 @@ class Attempts:
             reply = attrs.evolve(reply, metadata={**reply.metadata, "degraded": record.degraded})
         return reply
 
-    def replied(self, record: TurnRecord) -> None:
+    def replied(self, record: TurnRecord, now: float) -> None:
         """The attempt succeeded: the turn is answered, unless nobody wants the answer any more."""
         if record.cancel_by not in _MAY_ANSWER:
             self.cancelled(record)
             return
         assert record.reply is not None
-        self._dispatcher.end(record, Replied(record.reply, record.dead_letter), self.now())
+        self._dispatcher.end(record, Replied(record.reply, record.dead_letter), now)
 
     def failed(self, record: TurnRecord, error: BaseException) -> None:
         """The attempt raised `error`: retry, fall back or give up."""

@@ -61,11 +61,11 @@ class Dispatcher:
         self.on_room: Callable[[float], None] | None = None
         self.fallbacks: dict[int, TurnRecord] = {}
         self.idlers: list[trio.Event] = []
-        self.debug = config.debug
+        self.debug = self.watched = config.debug
         self._session_timeout = config.session_timeout
         self._keeper = trio.CancelScope(shield=True)
         self._alarm = trio.CancelScope()
-        self._wake = INF
+        self.wake = INF
         self._next_trim = INF
         nursery.start_soon(self._keep_time, name="ccm timekeeper")
 
@@ -87,30 +87,32 @@ class Dispatcher:
         if record.message.deadline is not None and record.message.deadline < deadline:
             deadline = record.message.deadline
         record.deadline = deadline
-        if deadline < self._wake:
+        if deadline < self.wake:
             self._wake_at(deadline)
-        running = len(self.scheduler.running)
-        if running > self.books.peak_running:
-            self.books.peak_running = running
+        if self.scheduler.used > self.books.peak_running:
+            self.books.peak_running = self.scheduler.used
         if self.bus.active:
             self.bus.publish(
                 events.Started(now, record.id, record.key, record.attempt, now - record.arrived)
             )
 
-    def following(self) -> TurnRecord | None:
+    def following(self, now: float) -> TurnRecord | None:
         """The next turn, for the worker that has just ended one; other free slots are filled too."""
-        now = self.now()
-        if now >= self.scheduler.next_deadline():
+        scheduler = self.scheduler
+        if now >= scheduler.deadline:
             self._due(now)
-        record = self._take(now) if self.scheduler.ready else None
-        if self.scheduler.ready:
-            self._fill(now)
-        self.changed(now)
+        record = None
+        if scheduler.ready:
+            record = self._take(now)
+            if scheduler.ready and scheduler.used < scheduler.limit:
+                self._fill(now)
+        if self.watched or scheduler.deadline < self.wake:
+            self.changed(now)
         return record
 
     def dispatch(self, now: float) -> None:
         """Bring everything up to `now` and start every turn that may start (law G7). O(log n) each."""
-        if now >= self.scheduler.next_deadline():
+        if now >= self.scheduler.deadline:
             self._due(now)
         self._fill(now)
         self.changed(now)
@@ -123,7 +125,9 @@ class Dispatcher:
         record: Any = self.scheduler.next(now)
         if record is None:
             return None
-        record.ledger.move(record.place, RUNNING)
+        places = record.ledger.places
+        places[record.place] -= 1
+        places[RUNNING] += 1
         record.place = RUNNING
         self.begin(record, now)
         return record  # type: ignore[no-any-return]
@@ -135,8 +139,8 @@ class Dispatcher:
 
     def changed(self, now: float) -> None:
         """After every step: set the alarm, let senders in, tell who waits for silence, check G1."""
-        deadline = self.scheduler.next_deadline()
-        if deadline < self._wake:
+        deadline = self.scheduler.deadline
+        if deadline < self.wake:
             self._wake_at(deadline)
         if self.on_room is not None:
             self.on_room(now)
@@ -144,8 +148,13 @@ class Dispatcher:
             for event in self.idlers:
                 event.set()
             self.idlers.clear()
+            self.watch()
         if self.debug:
             self.check()
+
+    def watch(self) -> None:
+        """Note whether `changed` has more to do than set the alarm: most of the time it has not."""
+        self.watched = self.debug or self.on_room is not None or bool(self.idlers)
 
     @property
     def busy(self) -> int:
@@ -160,7 +169,7 @@ class Dispatcher:
         messages._check()
         sides._check()
         places = [a + b for a, b in zip(messages.places, sides.places, strict=True)]
-        assert places[RUNNING] == len(self.scheduler.running), places
+        assert places[RUNNING] == self.scheduler.used, places
         assert places[WAITING] == self.scheduler.waiting + len(self.fallbacks), places
         assert places[RETRYING] == self.scheduler.retrying, places
 
@@ -190,7 +199,7 @@ class Dispatcher:
         elif name == "failed":
             session.failures += 1
         self.sessions.leave(session, now)
-        if now + self._session_timeout < self._wake:
+        if now + self._session_timeout < self.wake:
             self._wake_at(now + self._session_timeout)
         if record.waiters is not None:
             waiters, record.waiters = record.waiters, None
@@ -225,7 +234,7 @@ class Dispatcher:
         record.cancel_by = by
         record.worker.interrupt()
         record.deadline = now + GRACE
-        if record.deadline < self._wake:
+        if record.deadline < self.wake:
             self._wake_at(record.deadline)
 
     def degrade(self, record: TurnRecord, outcome: Outcome, why: str, now: float) -> None:
@@ -252,26 +261,26 @@ class Dispatcher:
         self.books.fallbacks += 1
         record.begun = now
         record.deadline = now + FALLBACK_SECONDS
-        if record.deadline < self._wake:
+        if record.deadline < self.wake:
             self._wake_at(record.deadline)
         self.pool.run(record)
 
     # -- time ------------------------------------------------------------------------------------
 
     def _wake_at(self, time: float) -> None:
-        self._wake = time
+        self.wake = time
         self._alarm.deadline = time
 
     async def _keep_time(self) -> None:
         """Sleep until something is due, and see to it. Shielded: turns that drain still time out."""
         with self._keeper:
             while True:
-                with trio.CancelScope(deadline=self._wake) as self._alarm:
+                with trio.CancelScope(deadline=self.wake) as self._alarm:
                     await trio.sleep_forever()
                 self._on_time(self.now())
 
     def _on_time(self, now: float) -> None:
-        self._wake = INF
+        self.wake = INF
         overdue = INF
         for record in [*self.scheduler.running.values(), *self.fallbacks.values()]:
             assert isinstance(record, TurnRecord)
@@ -286,7 +295,7 @@ class Dispatcher:
         # Whatever dispatch has started meanwhile has lowered the alarm by itself.
         self._wake_at(
             min(
-                self._wake, overdue, self.scheduler.next_deadline(), self.sessions.next_deadline(),
+                self.wake, overdue, self.scheduler.deadline, self.sessions.next_deadline(),
                 self._next_trim,
             )
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from threading import get_ident
 from typing import Any, NoReturn, final
 
 import attrs
@@ -35,6 +36,8 @@ from ._worker import Deliver
 
 _UNBOUNDED = 10_000_000
 _KEY = object()
+# Plain numbers index lists faster than an enum's members do.
+_PLAIN = tuple(range(len(Priority)))
 
 
 @attrs.define(eq=False)
@@ -82,7 +85,7 @@ class ConversationManager:
         self._max_wait = tuple(config.max_wait.get(p, INF) for p in Priority)
         self._limited = config.enabled and config.rate_limit is not None
         self._now = self._dispatcher.now
-        self._token = trio.lowlevel.current_trio_token()
+        self._thread = get_ident()
         self._senders: deque[_Sender] = deque()
         self._last_id = 0
         self._closed = False
@@ -141,8 +144,7 @@ class ConversationManager:
             return record
         sender = _Sender(trio.lowlevel.current_task(), message, asked)
         self._senders.append(sender)
-        self._admission.senders += 1
-        self._dispatcher.on_room = self._let_senders_in
+        self._senders_changed()
 
         def abort(_: Any) -> Abort:
             self._senders.remove(sender)
@@ -169,10 +171,10 @@ class ConversationManager:
         """Take the message in (None: its sender has to wait). The order is fixed here, before any await."""
         if type(message) is not Message:
             raise TypeError(f"message must be a ccm.Message, got {message!r}; build one first")
-        if self._closed or trio.lowlevel.current_trio_token() is not self._token:
+        if self._closed or get_ident() != self._thread:
             self._refuse_use()
         scheduler, admission = self._scheduler, self._admission
-        if now >= scheduler.next_deadline():
+        if now >= scheduler.deadline:
             self._dispatcher.dispatch(now)
         refusal = admission.message(message, now)
         if refusal is not None:
@@ -183,7 +185,7 @@ class ConversationManager:
             route, sides = select(self._routes, message)
             if route is None:
                 self._reject(message, Refuse(Reason.NO_ROUTE), now)
-        priority = route.priority_of(message, None)
+        priority = _PLAIN[route.priority_of(message, None)]
         limited = self._limited and route.rate_limited
         verdict = admission.turn(message, priority, route.ordered, limited, now)
         if verdict is not None:
@@ -202,12 +204,14 @@ class ConversationManager:
             admission.window.put((message.tenant, message.id), record, now)
         for side in sides:
             self._accept_side(side, message, now)
-        self._dispatcher.changed(now)
+        dispatcher = self._dispatcher
+        if dispatcher.watched or scheduler.deadline < dispatcher.wake:
+            dispatcher.changed(now)
         return record
 
     def _accept_side(self, route: Route, message: Message, now: float) -> None:
         """A turn beside the answering one: judged and counted on its own."""
-        priority = route.priority_of(message, None)
+        priority = _PLAIN[route.priority_of(message, None)]
         limited = self._limited and route.rate_limited
         verdict = self._admission.turn(message, priority, route.ordered, limited, now)
         if isinstance(verdict, Displace):
@@ -326,6 +330,7 @@ class ConversationManager:
     def _senders_changed(self) -> None:
         self._admission.senders = len(self._senders)
         self._dispatcher.on_room = self._let_senders_in if self._senders else None
+        self._dispatcher.watch()
 
     def _receipt(self, record: TurnRecord) -> Receipt:
         if record.place == RUNNING:
@@ -374,6 +379,7 @@ class ConversationManager:
         while self._dispatcher.busy or self._senders:
             event = trio.Event()
             self._dispatcher.idlers.append(event)
+            self._dispatcher.watch()
             try:
                 await event.wait()
             finally:

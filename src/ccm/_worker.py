@@ -45,7 +45,7 @@ class Owner(Protocol):
     def answer(self, record: TurnRecord, value: Any) -> Reply:
         """What the handler returned as a reply; raises when it is none."""
 
-    def replied(self, record: TurnRecord) -> None:
+    def replied(self, record: TurnRecord, now: float) -> None:
         """The attempt succeeded."""
 
     def failed(self, record: TurnRecord, error: Exception) -> None:
@@ -57,7 +57,7 @@ class Owner(Protocol):
     def crashed(self, record: TurnRecord, error: BaseException) -> None:
         """The attempt raised what no handler may raise; the manager is about to end."""
 
-    def following(self) -> TurnRecord | None:
+    def following(self, now: float) -> TurnRecord | None:
         """The turn that takes the slot that has become free."""
 
 
@@ -141,11 +141,7 @@ class Pool:
         try:
             while not worker.leaving:
                 with worker.scope:
-                    while not (worker.spent or worker.leaving):
-                        if worker.record is None:
-                            await self._park(worker)
-                        else:
-                            await self._attempt(worker, worker.record)
+                    await self._serve(worker)
                 if worker.spent:
                     worker.spent = False
                     worker.scope = trio.CancelScope(shield=True)
@@ -166,30 +162,36 @@ class Pool:
         await wait_task_rescheduled(abort)
         worker.since = self._owner.now()
 
-    async def _attempt(self, worker: Worker, record: TurnRecord) -> None:
-        """Run one attempt of one turn to its end, whatever that is, and take the next turn."""
-        owner = self._owner
-        try:
-            if worker.spent or owner.now() - worker.since > MAX_HOLD:
-                await trio.lowlevel.checkpoint()
-                worker.since = owner.now()
-            if record.reply is None:
-                route = record.route
-                handler = route.handler if record.degraded is None else route.fallback
-                record.reply = owner.answer(record, await handler(Turn(record)))  # type: ignore[misc]
-            if self._deliver is not None and not record.asked:
-                await self._deliver(record.reply, record.message)
-        except BaseException as error:
-            cancelled = self._barrier(worker, record, error)
-            self._go_on(worker)
-            if cancelled is not None:
-                raise cancelled from None
-        else:
-            owner.replied(record)
-            self._go_on(worker)
+    async def _serve(self, worker: Worker) -> None:
+        """Run one attempt after another, each to its end, until the scope is spent or the worker leaves."""
+        owner, deliver = self._owner, self._deliver
+        while not (worker.spent or worker.leaving):
+            record = worker.record
+            if record is None:
+                await self._park(worker)
+                continue
+            try:
+                if record.begun - worker.since > MAX_HOLD or record.cancel_by is not None:
+                    await trio.lowlevel.checkpoint()
+                    worker.since = owner.now()
+                if record.reply is None:
+                    route = record.route
+                    handler = route.handler if record.degraded is None else route.fallback
+                    record.reply = owner.answer(record, await handler(Turn(record)))  # type: ignore[misc]
+                if deliver is not None and not record.asked:
+                    await deliver(record.reply, record.message)
+            except BaseException as error:
+                cancelled = self._barrier(worker, record, error)
+                self._go_on(worker, owner.now())
+                if cancelled is not None:
+                    raise cancelled from None
+            else:
+                now = owner.now()
+                owner.replied(record, now)
+                self._go_on(worker, now)
 
-    def _go_on(self, worker: Worker) -> None:
-        worker.record = following = self._owner.following()
+    def _go_on(self, worker: Worker, now: float) -> None:
+        worker.record = following = self._owner.following(now)
         if following is not None:
             following.worker = worker
 

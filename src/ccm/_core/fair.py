@@ -87,13 +87,21 @@ class FairQueue(Generic[F]):
 
         A flow that has more to be served joins again at once.
         """
-        flow = self.peek()
-        entries = self._entries
-        self._virtual = entries.pop(flow)[0]
-        heappop(self._heap)
+        heap, entries = self._heap, self._entries
         if not entries:
+            raise IndexError("serve from an empty queue; ask len() first")
+        while True:
+            entry = heappop(heap)
+            flow = entry[2]
+            if entries.get(flow) is entry:
+                break
+        del entries[flow]
+        if entries:
+            self._virtual = entry[0]
+        else:
             # Nobody is left to compare with, so the virtual time may start again from 0.
-            self._reset()
+            heap.clear()
+            self._virtual = 0.0
         return flow
 
     def only(self) -> F | None:

@@ -72,7 +72,7 @@ class LatencyHistogram:
         try:
             micros = int(seconds * 1e6)
         except (ValueError, OverflowError):
-            raise ValueError(f"seconds must be finite, not {seconds!r}; pass a difference of two times") from None
+            raise ValueError(f"seconds must be finite, not {seconds!r}; subtract two times") from None
         if micros > 31:
             shift = micros.bit_length() - 5
             micros = (shift << 4) + (micros >> shift)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from .._errors import Reason
 from .._outcome import OUTCOMES
-from .lanes import DONE, NEW, State
-
-_PLACES = ("new", "waiting", "running", "retrying", "done")
+from .lanes import DONE, NEW, STATES
 
 
 class Ledger:
@@ -19,7 +17,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.received = 0
-        self.places = [0] * len(State)
+        self.places = [0] * len(STATES)
         self.outcomes = dict.fromkeys(OUTCOMES, 0)
         self.by_reason: dict[str, int] = {}
 
@@ -50,7 +48,7 @@ class Ledger:
         return sum(self.places)
 
     def _check(self) -> None:
-        assert self.places[NEW] == self.places[DONE] == 0, dict(zip(_PLACES, self.places, strict=True))
-        assert min(self.places) >= 0, dict(zip(_PLACES, self.places, strict=True))
+        assert self.places[NEW] == self.places[DONE] == 0, dict(zip(STATES, self.places, strict=True))
+        assert min(self.places) >= 0, dict(zip(STATES, self.places, strict=True))
         assert self.received == self.live + sum(self.outcomes.values()), (self.received, self.outcomes)
         assert sum(self.by_reason.values()) == self.outcomes["rejected"]

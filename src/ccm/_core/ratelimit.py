@@ -20,10 +20,22 @@ __all__ = ["RateLimiter"]
 _SWEEP: Final = 2  # idle users forgotten per event: more than come in, so they cannot pile up
 
 
+def _at_or_after(now: float, per: float) -> float:
+    """The first float that is not before the real number now + per. O(1).
+
+    A sum that was rounded down would make the window an ulp too short. What rounding took away is
+    computed exactly by Knuth's TwoSum (The Art of Computer Programming, volume 2, 4.2.2).
+    """
+    release = now + per
+    back = release - now
+    lost = (now - (release - back)) + (per - back)
+    return nextafter(release, inf) if lost > 0.0 else release
+
+
 class _Log(list[float]):
     """When each of a user's last `count` events leaves the window; a ring once it is full.
 
-    `head` is the oldest entry, so ``log[head - 1]`` is the newest, in a growing list (head 0) as in a full one.
+    `head` is the oldest entry; ``log[head - 1]`` is the newest, while the list grows (head 0) and later.
     """
 
     __slots__ = ("head",)
@@ -143,12 +155,11 @@ class RateLimiter:
         group = self._tenants.get(tenant, self._default)
         if group is None:
             return
-        # The first float at or after now + per: with the rounding error of the sum (Knuth's TwoSum) the
-        # window is exact, not an ulp too short.
         per = group.per
         release = now + per
-        back = release - now
-        if (now - (release - back)) + (per - back) > 0.0:
+        if now < per:
+            release = _at_or_after(now, per)
+        elif release - now < per:  # exact, as release is at most 2 * now; so the sum was rounded down
             release = nextafter(release, inf)
         if release < group.latest:
             release = group.latest
@@ -177,7 +188,7 @@ class RateLimiter:
         return forgotten
 
     def next_deadline(self) -> float:
-        """When the first user is idle and can be forgotten; infinity when there is none. O(distinct limits)."""
+        """When the first user can be forgotten; infinity when there is none. O(distinct limits)."""
         return min((group.first_idle() for group in self._groups), default=inf)
 
     def _admit(self, group: _Group, key: tuple[str, str], release: float, now: float) -> None:

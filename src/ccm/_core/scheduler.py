@@ -14,7 +14,7 @@ from typing import final
 import attrs
 
 from .fair import FairQueue
-from .lanes import CLASSES, DONE, INF, LOW, NEW, RETRYING, RUNNING, WAITING, Entry, Group, Lane
+from .lanes import CLASSES, DONE, INF, LOW, NEW, RETRYING, RUNNING, STATES, WAITING, Entry, Group, Lane
 
 _SLACK = 64
 _MAX_DEBTORS = 10_000
@@ -70,8 +70,11 @@ class Scheduler:
         self._timers: list[tuple[float, int, Lane | Entry]] = []
         self._timer_count = 0
         self.running: dict[int, Entry] = {}
+        self.used = 0
         self.ready = 0
+        self._ready = [0] * CLASSES
         self.waiting = 0
+        self.deadline = INF
         self._retrying: dict[int, Entry] = {}
 
     # -- bounds ----------------------------------------------------------------------------------
@@ -80,14 +83,14 @@ class Scheduler:
         """Change the number of slots; running turns keep theirs, `next` tells what may start. O(1)."""
         if limit < 1:
             raise ValueError(f"limit must be >= 1, got {limit!r}")
-        if len(headroom) != CLASSES or not all(0 <= h < limit for h in headroom):
-            raise ValueError(f"headroom must be {CLASSES} numbers from 0 to limit - 1, got {headroom!r}")
+        if len(headroom) != CLASSES or not all(0 <= h < limit for h in headroom) or [*headroom] != sorted(headroom):
+            raise ValueError(f"headroom must be {CLASSES} rising numbers from 0 to limit - 1, got {headroom!r}")
         self.limit = limit
         self._caps = tuple(limit - h for h in headroom)
 
     def may_start(self, key: str, priority: int, *, ordered: bool = True) -> bool:
         """Whether a turn arriving now would start at once. O(1)."""
-        return len(self.running) < self._caps[priority] and (not ordered or key not in self._lanes)
+        return self.used < self._caps[priority] and (not ordered or key not in self._lanes)
 
     def conversation_has_room(self, key: str) -> bool:
         """Whether the conversation may have one more waiting turn. O(1)."""
@@ -101,8 +104,10 @@ class Scheduler:
         if entry.state != WAITING or lane is None:
             return 0
         own = lane.size - 1 + (lane.running is not None)
-        queued = self._queued
-        return max(own, sum(len(queued[c]) for c in range(entry.priority + 1)) - 1)
+        above = -1
+        for queued in self._queued[: entry.priority + 1]:
+            above += len(queued)
+        return own if own > above else above
 
     def victim(self, priority: int) -> Entry | None:
         """The entry to shed for a newcomer: the youngest of the least urgent class below it. O(1)."""
@@ -125,7 +130,7 @@ class Scheduler:
         as soon as it may be (law G7), a free slot of a class means that nobody waits for it.
         """
         if entry.state != NEW:
-            raise ValueError(f"turn {entry.id} was added before; its state is {entry.state!r}")
+            raise ValueError(f"turn {entry.id} was added before; it is {STATES[entry.state]}")
         lanes = self._lanes
         lane = lanes.get(entry.key) if entry.ordered else None
         if lane is None:
@@ -133,7 +138,7 @@ class Scheduler:
             if entry.ordered:
                 lanes[entry.key] = lane
             if (
-                len(self.running) < self._caps[entry.priority]
+                self.used < self._caps[entry.priority]
                 and entry.not_before <= now
                 and now < entry.expires
             ):
@@ -162,15 +167,16 @@ class Scheduler:
         Raises:
             RuntimeError: a timer has come due; call `due(now)` first.
         """
-        if self._timers and self._timers[0][0] <= now:
-            raise RuntimeError(f"a timer was due at {self._timers[0][0]!r}; call due({now!r}) first")
+        if self.deadline <= now:
+            raise RuntimeError(f"a timer was due at {self.deadline!r}; call due({now!r}) first")
         if not self.ready:
             return None
-        free = len(self.running)
-        for klass in range(CLASSES):
-            tenants = self._tenants[klass]
-            if tenants and free < self._caps[klass]:
-                return self._start(tenants, klass)
+        for klass, ready in enumerate(self._ready):
+            if ready:
+                if self.used >= self._caps[klass]:
+                    # A less urgent class may use no more slots than this one.
+                    return None
+                return self._start(self._tenants[klass], klass)
         return None
 
     def finish(self, entry: Entry, now: float, seconds: float = 0.0) -> None:
@@ -202,7 +208,7 @@ class Scheduler:
         """The waiting or retrying `entry` is given up: cancelled, shed or expired. O(log ready lanes)."""
         lane = entry.lane
         if lane is None or entry.state not in (WAITING, RETRYING):
-            raise ValueError(f"turn {entry.id} does not wait; its state is {entry.state!r}")
+            raise ValueError(f"turn {entry.id} does not wait; it is {STATES[entry.state]}")
         self._unqueue(entry)
         lane.unlink(entry)
         entry.state = DONE
@@ -232,11 +238,15 @@ class Scheduler:
             elif item.wake == time:
                 item.wake = INF
                 self._refresh(item, now)
+        self.deadline = self._timers[0][0] if self._timers else INF
         return expired
 
     def next_deadline(self) -> float:
-        """When `due` must be called at the latest; inf when nothing can come due. O(1)."""
-        return self._timers[0][0] if self._timers else INF
+        """When `due` must be called at the latest; inf when nothing can come due. O(1).
+
+        The same as the attribute `deadline`, which is there for the path of every message.
+        """
+        return self.deadline
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -244,6 +254,7 @@ class Scheduler:
         entry.state = RUNNING
         entry.cost = self._mean
         lane.running = entry
+        self.used += 1
         self.running[entry.id] = entry
 
     def _start(self, tenants: FairQueue[Group], klass: int) -> Entry:
@@ -257,6 +268,7 @@ class Scheduler:
             tenants.join(group, self._tenant_share(group))
         lane.group = None
         self.ready -= 1
+        self._ready[klass] -= 1
         entry = lane.head
         assert entry is not None
         self._unqueue(entry)
@@ -266,7 +278,8 @@ class Scheduler:
 
     def _stop(self, entry: Entry, now: float, seconds: float) -> Lane:
         if self.running.pop(entry.id, None) is not entry:
-            raise ValueError(f"turn {entry.id} does not run; its state is {entry.state!r}")
+            raise ValueError(f"turn {entry.id} does not run; it is {STATES[entry.state]}")
+        self.used -= 1
         lane = entry.lane
         assert lane is not None
         lane.running = None
@@ -349,6 +362,7 @@ class Scheduler:
         group.lanes.join(lane, cost if cost > 0 else 0.0)
         lane.group = group
         self.ready += 1
+        self._ready[klass] += 1
 
     def _withdraw(self, lane: Lane) -> None:
         group = lane.group
@@ -359,6 +373,7 @@ class Scheduler:
             del self._groups[group.klass][group.tenant]
         lane.group = None
         self.ready -= 1
+        self._ready[group.klass] -= 1
 
     def _remind(self, time: float, item: Lane | Entry) -> None:
         if isinstance(item, Lane):
@@ -369,8 +384,9 @@ class Scheduler:
         timers = self._timers
         heappush(timers, (time, self._timer_count, item))
         if len(timers) > 2 * (len(self._lanes) + self.waiting + self.retrying) + _SLACK:
-            self._timers = [t for t in timers if self._counts(t)]
-            heapify(self._timers)
+            self._timers = timers = [t for t in timers if self._counts(t)]
+            heapify(timers)
+        self.deadline = timers[0][0]
 
     @staticmethod
     def _counts(timer: tuple[float, int, Lane | Entry]) -> bool:
@@ -396,13 +412,15 @@ class Scheduler:
     def startable(self) -> list[int]:
         """The effective classes that have a startable lane and a slot they may use (law G7: none)."""
         return [
-            c for c in range(CLASSES) if self._tenants[c] and len(self.running) < self._caps[c]
+            c for c in range(CLASSES) if self._ready[c] and self.used < self._caps[c]
         ]
 
     def _check(self) -> None:
         lanes = list(self._lanes.values())
         ready = [lane for groups in self._groups for g in groups.values() for lane in g.lanes._entries]
-        assert self.ready == len(ready) == len(set(map(id, ready)))
+        assert self.ready == len(ready) == len(set(map(id, ready))) == sum(self._ready)
+        assert self.used == len(self.running)
+        assert self.deadline == (self._timers[0][0] if self._timers else INF)
         for lane in {id(lane): lane for lane in [*lanes, *ready]}.values():
             lane._check()
             assert lane.head is not None or lane.running is not None
@@ -411,6 +429,7 @@ class Scheduler:
         for klass, groups in enumerate(self._groups):
             self._tenants[klass]._check()
             assert len(groups) == len(self._tenants[klass])
+            assert self._ready[klass] == sum(len(group.lanes) for group in groups.values())
             for tenant, group in groups.items():
                 group.lanes._check()
                 assert group.lanes and group in self._tenants[klass]

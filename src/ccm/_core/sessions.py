@@ -110,9 +110,9 @@ class SessionStatistics:
 class SessionTable:
     """The sessions by conversation, at most `max_sessions`.
 
-    A session with turns waiting or running stays. An idle one is forgotten by `expire` after `timeout` seconds,
-    or earlier, the longest idle first, when a new conversation needs its place. The clock must not go
-    backwards; if it does, it is taken to stand still.
+    A session with turns waiting or running stays. An idle one is forgotten by `expire` after `timeout`
+    seconds, or earlier, the longest idle first, when a new conversation needs its place. The clock must
+    not go backwards; if it does, it is taken to stand still.
 
     Args:
         max_sessions: 1 or more.
@@ -214,7 +214,7 @@ class SessionTable:
         """
         active = session.active - 1
         if active < 0:
-            raise RuntimeError(f"session {session.conversation!r} has no turn left; leave once per enter or hold")
+            raise RuntimeError(f"session {session.conversation!r} has no turn left; leave once per turn")
         if now > self._latest:
             self._latest = now
         session.last_active = self._latest
@@ -269,7 +269,7 @@ class SessionTable:
         """A new session, still without a turn, in the place of an idle one if need be. O(1)."""
         if len(self._sessions) >= self._max:
             if not self._idle:
-                raise RuntimeError(f"no room for session {conversation!r}: all {self._max} are active; ask has_room")
+                raise RuntimeError(f"no room for {conversation!r}: all {self._max} are active; ask has_room")
             evicted, session = self._idle.popitem(last=False)
             del self._sessions[evicted]
             self._gone.append(session)
