@@ -170,8 +170,14 @@ class Pool:
             if record is None:
                 await self._park(worker)
                 continue
+            if record.cancel_by is not None:
+                # Cancelled before its first step: the scope that was cancelled for it has been replaced
+                # already, so nothing would stop its handler.
+                owner.cancelled(record)
+                self._go_on(worker, owner.now())
+                continue
             try:
-                if record.begun - worker.since > MAX_HOLD or record.cancel_by is not None:
+                if record.begun - worker.since > MAX_HOLD:
                     await trio.lowlevel.checkpoint()
                     worker.since = owner.now()
                 if record.reply is None:
