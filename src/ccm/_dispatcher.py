@@ -97,15 +97,15 @@ class Dispatcher:
             )
 
     def following(self, now: float) -> TurnRecord | None:
-        """The next turn, for the worker that has just ended one; other free slots are filled too."""
+        """The next turn, for the worker that has just ended one.
+
+        One is enough: whatever could not start before the slot was free still cannot once it is taken again.
+        """
         scheduler = self.scheduler
         if now >= scheduler.deadline:
             self._due(now)
-        record = None
-        if scheduler.ready:
-            record = self._take(now)
-            if scheduler.ready and scheduler.used < scheduler.limit:
-                self._fill(now)
+            self._fill(now)
+        record = self._take(now) if scheduler.ready else None
         if self.watched or scheduler.deadline < self.wake:
             self.changed(now)
         return record
@@ -160,6 +160,16 @@ class Dispatcher:
     def busy(self) -> int:
         """Turns without an outcome."""
         return self.books.messages.live + self.books.sides.live
+
+    def position(self, record: TurnRecord) -> int:
+        """Turns ahead of a waiting one. O(1)."""
+        return self.scheduler.ahead(record)
+
+    def estimated_wait(self, record: TurnRecord) -> float:
+        """Seconds until a waiting turn starts, judged by recent turns. O(1)."""
+        if record.place != WAITING:
+            return 0.0
+        return self.books.mean_service * (self.position(record) + 1) / self.scheduler.limit
 
     def check(self) -> None:
         """Assert that books, scheduler and sessions agree (law G1 and their own invariants)."""

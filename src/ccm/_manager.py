@@ -123,7 +123,7 @@ class ConversationManager:
         """
         await checkpoint_if_cancelled()
         record = await self._enter(message, asked=False)
-        receipt = self._receipt(record)
+        receipt = Receipt(record, self._dispatcher)
         await cancel_shielded_checkpoint()
         return receipt
 
@@ -136,7 +136,7 @@ class ConversationManager:
         record = self._accept(message, self._now(), asked=False)
         if record is None:
             raise trio.WouldBlock
-        return self._receipt(record)
+        return Receipt(record, self._dispatcher)
 
     async def _enter(self, message: Message, *, asked: bool) -> TurnRecord:
         record = self._accept(message, self._now(), asked=asked)
@@ -274,7 +274,7 @@ class ConversationManager:
     def _reject(self, message: Message, refusal: Refuse | Repeat, now: float) -> NoReturn:
         if isinstance(refusal, Repeat):
             repeat = Duplicate(Reason.DUPLICATE)
-            repeat.receipt = self._receipt(refusal.first)
+            repeat.receipt = Receipt(refusal.first, self._dispatcher)
             self._books.messages.reject(Reason.DUPLICATE)
             self._publish_refusal(message, Reason.DUPLICATE, now)
             raise repeat
@@ -331,13 +331,6 @@ class ConversationManager:
         self._admission.senders = len(self._senders)
         self._dispatcher.on_room = self._let_senders_in if self._senders else None
         self._dispatcher.watch()
-
-    def _receipt(self, record: TurnRecord) -> Receipt:
-        if record.place == RUNNING:
-            return Receipt(record, 0, 0.0)
-        position = self._scheduler.ahead(record)
-        estimate = self._books.mean_service * (position + 1) / self._scheduler.limit
-        return Receipt(record, position, estimate if record.place == WAITING else 0.0)
 
     # -- looking at it ---------------------------------------------------------------------------
 

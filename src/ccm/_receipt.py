@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Protocol, final
 
 from ._errors import Outcome
 from ._record import TurnRecord
+
+
+class Queue(Protocol):
+    """What a receipt asks for its place."""
+
+    def position(self, record: TurnRecord) -> int:
+        """Turns ahead of `record`."""
+
+    def estimated_wait(self, record: TurnRecord) -> float:
+        """Seconds until `record` starts."""
 
 
 @final
@@ -14,18 +24,27 @@ class Receipt:
 
     Attributes:
         turn_id: the turn that decides the message's outcome.
-        position: turns that were ahead of it when it was accepted: those of its conversation, or those
-            waiting in its class and above, whichever are more. 0: it started at once or is next.
-        estimated_wait: seconds until it starts, estimated from recent turns when it was accepted.
     """
 
-    __slots__ = ("_record", "estimated_wait", "position", "turn_id")
+    __slots__ = ("_queue", "_record", "turn_id")
 
-    def __init__(self, record: TurnRecord, position: int, estimated_wait: float) -> None:
+    def __init__(self, record: TurnRecord, queue: Queue) -> None:
         self._record = record
+        self._queue = queue
         self.turn_id = record.id
-        self.position = position
-        self.estimated_wait = estimated_wait
+
+    @property
+    def position(self) -> int:
+        """Turns that are ahead of it now: 0 when it runs, is next, or has ended.
+
+        Those of its conversation, or those waiting in its class and above, whichever are more.
+        """
+        return self._queue.position(self._record)
+
+    @property
+    def estimated_wait(self) -> float:
+        """Seconds until it starts, estimated from recent turns; 0 when it runs or has ended."""
+        return self._queue.estimated_wait(self._record)
 
     async def outcome(self) -> Outcome:
         """Wait for the message's outcome; any number of tasks may, also after the fact.

@@ -20,6 +20,7 @@ tag of Golestani's self-clocked fair queueing (INFOCOM 1994), with the same boun
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Generic, TypeVar
 
@@ -31,10 +32,10 @@ class FairQueue(Generic[F]):
 
     Invariants: `_entries` holds the one valid heap entry of each flow in the queue, every other entry
     in `_heap` is stale; stale entries never outnumber the valid ones by more than `_SLACK`; with no
-    flow in the queue the heap is empty and the virtual time 0.
+    flow in the queue the heap is empty and the virtual time 0; `size` is the number of flows.
     """
 
-    __slots__ = ("_entries", "_heap", "_joined", "_virtual")
+    __slots__ = ("_entries", "_heap", "_joined", "_virtual", "size")
     _SLACK = 64
 
     def __init__(self) -> None:
@@ -42,9 +43,14 @@ class FairQueue(Generic[F]):
         self._entries: dict[F, tuple[float, int, F]] = {}
         self._virtual = 0.0
         self._joined = 0
+        self.size = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self.size
+
+    def __iter__(self) -> Iterator[F]:
+        """The flows in the order of joining; the queue must not change meanwhile."""
+        return iter(self._entries)
 
     def __contains__(self, flow: F) -> bool:
         return flow in self._entries
@@ -57,6 +63,7 @@ class FairQueue(Generic[F]):
         self._joined += 1
         entry = (self._virtual + share, self._joined, flow)
         entries[flow] = entry
+        self.size += 1
         heappush(self._heap, entry)
 
     def leave(self, flow: F) -> None:
@@ -65,6 +72,7 @@ class FairQueue(Generic[F]):
         if flow not in entries:
             raise ValueError(f"{flow!r} is not in the queue; join() first")
         del entries[flow]
+        self.size -= 1
         if not entries:
             self._reset()
         elif len(self._heap) > 2 * len(entries) + self._SLACK:
@@ -96,17 +104,20 @@ class FairQueue(Generic[F]):
             if entries.get(flow) is entry:
                 break
         del entries[flow]
+        self.size -= 1
         if entries:
             self._virtual = entry[0]
         else:
             # Nobody is left to compare with, so the virtual time may start again from 0.
-            heap.clear()
-            self._virtual = 0.0
+            self._reset()
         return flow
 
     def only(self) -> F | None:
         """The one flow in the queue, if it is the only one. O(1)."""
-        return next(iter(self._entries)) if len(self._entries) == 1 else None
+        if self.size != 1:
+            return None
+        (flow,) = self._entries
+        return flow
 
     def _reset(self) -> None:
         self._heap.clear()
@@ -114,6 +125,6 @@ class FairQueue(Generic[F]):
 
     def _check(self) -> None:
         valid = [e for e in self._heap if self._entries.get(e[2]) is e]
-        assert len(valid) == len(self._entries)
+        assert len(valid) == len(self._entries) == self.size
         assert len(self._heap) <= 2 * max(len(self._entries), 1) + self._SLACK + 1
         assert all(e[0] >= self._virtual for e in valid)

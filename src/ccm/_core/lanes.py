@@ -127,14 +127,18 @@ class Lane:
 
     def effective(self, now: float, ageing: float) -> tuple[int, float]:
         """The class the lane competes in at `now`, and when ageing will lift it next (inf: never)."""
-        counts = self.counts
-        klass = 0
-        while not counts[klass]:
-            klass += 1
-        if klass <= HIGH:
-            return klass, INF
         head = self.head
         assert head is not None
+        klass = head.priority
+        if self.size > 1:
+            counts = self.counts
+            klass = 0
+            while not counts[klass]:
+                klass += 1
+        if klass <= HIGH:
+            return klass, INF
+        if now - head.arrived < ageing:
+            return klass, head.arrived + ageing
         lifts = int((now - head.arrived) / ageing)
         if head.arrived + (lifts + 1) * ageing <= now:
             # The division rounded down across the boundary that the comparison has reached.

@@ -258,13 +258,17 @@ class Scheduler:
         self.running[entry.id] = entry
 
     def _start(self, tenants: FairQueue[Group], klass: int) -> Entry:
-        group = tenants.only() or tenants.serve()
-        lane = group.lanes.serve()
-        if not group.lanes:
-            if group in tenants:
+        group = tenants.only()
+        alone = group is not None
+        if group is None:
+            group = tenants.serve()
+        lanes = group.lanes
+        lane = lanes.serve()
+        if not lanes.size:
+            if alone:
                 tenants.leave(group)
             del self._groups[klass][group.tenant]
-        elif group not in tenants:
+        elif not alone:
             tenants.join(group, self._tenant_share(group))
         lane.group = None
         self.ready -= 1
@@ -345,21 +349,25 @@ class Scheduler:
             self._remind(head.not_before, lane)
             return
         klass, lift = lane.effective(now, self._ageing)
-        if lift < INF:
+        if lift < lane.wake:
             self._remind(lift, lane)
+        tenant = head.tenant
         if lane.group is not None:
-            if lane.klass == klass and lane.group.tenant == head.tenant:
+            if lane.klass == klass and lane.group.tenant == tenant:
                 return
             self._withdraw(lane)
         lane.klass = klass
         groups = self._groups[klass]
-        group = groups.get(head.tenant)
+        group = groups.get(tenant)
         if group is None:
-            group = groups[head.tenant] = Group(head.tenant, klass, self._weights.get(head.tenant, 1.0))
+            group = groups[tenant] = Group(tenant, klass, self._weights.get(tenant, 1.0))
             self._tenants[klass].join(group, self._tenant_share(group))
-        cost = self._mean + lane.debt
-        lane.debt = min(cost, 0.0)
-        group.lanes.join(lane, cost if cost > 0 else 0.0)
+        share = 1.0
+        if lane.debt or self._by_seconds:
+            share = self._mean + lane.debt
+            lane.debt = min(share, 0.0)
+            share = max(share, 0.0)
+        group.lanes.join(lane, share)
         lane.group = group
         self.ready += 1
         self._ready[klass] += 1
