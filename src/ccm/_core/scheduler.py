@@ -237,7 +237,8 @@ class Scheduler:
                     expired.append(item)
             elif item.wake == time:
                 item.wake = INF
-                self._refresh(item, now)
+                if item.head is not None and item.running is None:
+                    self._refresh(item, now)
         self.deadline = self._timers[0][0] if self._timers else INF
         return expired
 
