@@ -9,11 +9,11 @@ import attrs
 import trio
 
 from . import _events as events
-from ._core.lanes import INF, RETRYING, RUNNING, WAITING
+from ._core.lanes import RETRYING, RUNNING, WAITING
 from ._core.retry import backoff
 from ._errors import Busy, Expired, Permanent
 from ._message import Reply
-from ._outcome import Cancelled, Failed, Replied
+from ._outcome import Cancelled, Failed
 from ._record import TurnRecord
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Attempts:
         self._dispatcher = dispatcher
         self.now = dispatcher.now
         self.following = dispatcher.following
+        self._end = dispatcher.end
 
     def answer(self, record: TurnRecord, value: Any) -> Reply:
         """What the handler returned, as a `Reply`. O(1).
@@ -46,7 +47,7 @@ class Attempts:
             WrongReturn: it is neither a string, nor a Reply, nor None.
         """
         if value is None or isinstance(value, str):
-            reply = Reply(value or "", turn_id=record.id)
+            reply = Reply(str(value or ""), turn_id=record.id)
         elif isinstance(value, Reply):
             reply = attrs.evolve(value, turn_id=record.id)
         else:
@@ -58,11 +59,10 @@ class Attempts:
 
     def replied(self, record: TurnRecord, now: float) -> None:
         """The attempt succeeded: the turn is answered, unless nobody wants the answer any more."""
-        if record.cancel_by not in _MAY_ANSWER:
+        if record.cancel_by is not None and record.cancel_by not in _MAY_ANSWER:
             self.cancelled(record)
             return
-        assert record.reply is not None
-        self._dispatcher.end(record, Replied(record.reply, record.dead_letter), now)
+        self._end(record, None, now)
 
     def failed(self, record: TurnRecord, error: BaseException) -> None:
         """The attempt raised `error`: retry, fall back or give up."""
@@ -100,14 +100,11 @@ class Attempts:
         self._detach(record)
         record.ledger.move(RUNNING, RETRYING)
         record.place = RETRYING
-        deadline = record.message.deadline
-        expires = INF if deadline is None else deadline
-        self._dispatcher.scheduler.retry(record, now, now + delay, now - record.begun, expires)
+        self._dispatcher.scheduler.retry(record, now, now + delay, now - record.begun, record.useless)
 
     def cancelled(self, record: TurnRecord) -> None:
         """The attempt was cancelled and its cleanup is over."""
         now, by = self.now(), record.cancel_by or "drain"
-        deadline = record.message.deadline
         if by == "preempt":
             self._detach(record)
             record.attempt -= 1
@@ -116,7 +113,7 @@ class Attempts:
             self._dispatcher.scheduler.requeue(record, now)
         elif by != "timeout":
             self._dispatcher.end(record, Cancelled(by), now)
-        elif deadline is not None and deadline <= now:
+        elif record.useless <= now:
             self._dispatcher.end(record, Expired(), now)
         else:
             record.book.timeouts += 1
@@ -139,7 +136,7 @@ class Attempts:
         route = record.route
         record.dead_letter = dispatcher.books.bury(record.message, route.name, record.attempt, error, now)
         outcome = Failed(record.dead_letter, error)
-        if route.fallback is None or record.reply is not None:
+        if route.fallback is None or record.answered:
             dispatcher.end(record, outcome, now)
         else:
             # The slot is still this turn's own: the fallback answers in it.

@@ -13,6 +13,7 @@ from ._core.ledger import Ledger
 from ._core.meter import RateMeter
 from ._core.routes import Route
 from ._message import Message
+from ._outcome import OUTCOMES
 
 MAX_CHANNELS = 1000
 MAX_DEAD_LETTERS = 1000
@@ -50,7 +51,7 @@ class RouteBook:
         self.route = route
         self.wait = [LatencyHistogram() for _ in range(CLASSES)]
         self.service = [LatencyHistogram() for _ in range(CLASSES)]
-        self.ended: dict[str, int] = {}
+        self.ended = dict.fromkeys(OUTCOMES, 0)
         self.failed_attempts = 0
         self.retries = 0
         self.timeouts = 0

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, final
 
-import outcome as outcome_lib
 import trio
 from trio.lowlevel import reschedule
 
@@ -84,8 +83,8 @@ class Dispatcher:
             record.waited = waited = now - record.arrived
             record.book.wait[record.priority].record(waited)
         deadline = now + record.route.timeout
-        if record.message.deadline is not None and record.message.deadline < deadline:
-            deadline = record.message.deadline
+        if record.useless < deadline:
+            deadline = record.useless
         record.deadline = deadline
         if deadline < self.wake:
             self._wake_at(deadline)
@@ -185,8 +184,8 @@ class Dispatcher:
 
     # -- turns end -------------------------------------------------------------------------------
 
-    def end(self, record: TurnRecord, outcome: Outcome, now: float) -> None:
-        """Give a turn its outcome: the one place where that happens. O(log n)."""
+    def end(self, record: TurnRecord, outcome: Outcome | None, now: float) -> None:
+        """Give a turn its outcome (None: it is answered): the one place where that happens. O(log n)."""
         served = 0.0
         books, book = self.books, record.book
         if record.place == RUNNING:
@@ -196,14 +195,15 @@ class Dispatcher:
             books.mean_service += (served - books.mean_service) / 16
         elif record.degraded is not None:
             self.fallbacks.pop(record.id, None)
-        name = outcome.name
-        book.ended[name] = book.ended.get(name, 0) + 1
+        name = "replied" if outcome is None else outcome.name
+        session, ledger = record.session, record.ledger
+        book.ended[name] += 1
         books.ends.add(now)
-        record.ledger.end(record.place, name)
+        ledger.places[record.place] -= 1
+        ledger.outcomes[name] += 1
         record.place = DONE
         record.worker = None
-        record.outcome = outcome
-        session = record.session
+        record.fate = outcome
         if name == "replied":
             session.replies += 1
         elif name == "failed":
@@ -214,11 +214,12 @@ class Dispatcher:
         if record.waiters is not None:
             waiters, record.waiters = record.waiters, None
             for task in waiters:
-                reschedule(task, outcome_lib.Value(outcome))
+                reschedule(task)
         if self.bus.active:
-            self._publish_end(record, outcome, served, now)
+            self._publish_end(record, served, now)
 
-    def _publish_end(self, record: TurnRecord, outcome: Outcome, served: float, now: float) -> None:
+    def _publish_end(self, record: TurnRecord, served: float, now: float) -> None:
+        outcome: Outcome = record.outcome  # type: ignore[assignment]
         waited = record.waited if record.attempt else now - record.arrived
         self.bus.publish(
             events.Ended(
@@ -228,7 +229,7 @@ class Dispatcher:
 
     def cancel(self, record: TurnRecord, by: str, now: float) -> None:
         """End a turn wherever it is: at once when it waits, after its cleanup when it runs. O(log n)."""
-        if record.outcome is not None:
+        if record.place == DONE:
             return
         if record.place == RUNNING or record.degraded is not None:
             self.interrupt(record, by, now)
@@ -255,7 +256,7 @@ class Dispatcher:
         if record.place == RETRYING:
             record.ledger.move(RETRYING, WAITING)
             record.place = WAITING
-        late = record.message.deadline is not None and record.message.deadline <= now
+        late = record.useless <= now
         full = len(self.fallbacks) >= self.scheduler.limit or self.pool.closing
         if record.route.fallback is None or late or full:
             self.end(record, outcome, now)

@@ -11,7 +11,14 @@ from typing import Any, NoReturn, final
 import attrs
 import outcome as outcome_lib
 import trio
-from trio.lowlevel import Abort, cancel_shielded_checkpoint, checkpoint, checkpoint_if_cancelled
+from trio.lowlevel import (
+    Abort,
+    cancel_shielded_checkpoint,
+    checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    wait_task_rescheduled,
+)
 
 from . import _events as events
 from ._books import Books, DeadLetter
@@ -19,13 +26,13 @@ from ._bus import Bus, EventStream
 from ._config import Config
 from ._core.admission import Admission, Displace, Refuse, Repeat, Wait
 from ._core.dedupe import DedupeWindow
-from ._core.lanes import INF, RUNNING, WAITING
+from ._core.lanes import DONE, INF, RUNNING, WAITING
 from ._core.ratelimit import RateLimiter
 from ._core.routes import Handler, Route, Router, check_handler, select
 from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
 from ._dispatcher import GRACE, Dispatcher
-from ._errors import Duplicate, Outcome, Reason, Rejected, Shed
+from ._errors import Duplicate, Reason, Rejected, Shed
 from ._message import Message, Priority, Reply
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -107,12 +114,23 @@ class ConversationManager:
         When cancelled, the turn is cancelled too: at once if it waits, else the handler is.
         """
         await checkpoint_if_cancelled()
-        record = await self._enter(message, asked=True)
-        outcome = await self._await_outcome(record) if record.outcome is None else record.outcome
-        error = outcome.error()
-        if error is not None:
+        record = self._accept(message, self._now(), asked=True)
+        if record is None:
+            record = await self._wait_for_room(message, asked=True)
+        if record.place != DONE:
+            task = current_task()
+            record.waiters = waiters = [task]
+
+            def abort(_: Any) -> Abort:
+                waiters.remove(task)
+                self._dispatcher.cancel(record, "caller", self._now())
+                return Abort.SUCCEEDED
+
+            await wait_task_rescheduled(abort)
+        outcome: Any = record.fate
+        if outcome is not None and (error := outcome.error()) is not None:
             raise error
-        return outcome.reply  # type: ignore[attr-defined, no-any-return]
+        return record.answer() if outcome is None else outcome.reply  # type: ignore[no-any-return]
 
     async def submit(self, message: Message) -> Receipt:
         """Hand in a message and return as soon as it is accepted.
@@ -122,7 +140,9 @@ class ConversationManager:
         accepted, nothing has happened; after that, the receipt is returned.
         """
         await checkpoint_if_cancelled()
-        record = await self._enter(message, asked=False)
+        record = self._accept(message, self._now(), asked=False)
+        if record is None:
+            record = await self._wait_for_room(message, asked=False)
         receipt = Receipt(record, self._dispatcher)
         await cancel_shielded_checkpoint()
         return receipt
@@ -138,11 +158,9 @@ class ConversationManager:
             raise trio.WouldBlock
         return Receipt(record, self._dispatcher)
 
-    async def _enter(self, message: Message, *, asked: bool) -> TurnRecord:
-        record = self._accept(message, self._now(), asked=asked)
-        if record is not None:
-            return record
-        sender = _Sender(trio.lowlevel.current_task(), message, asked)
+    async def _wait_for_room(self, message: Message, *, asked: bool) -> TurnRecord:
+        """Queue up behind the senders that wait already. When cancelled, nothing has happened."""
+        sender = _Sender(current_task(), message, asked)
         self._senders.append(sender)
         self._senders_changed()
 
@@ -151,21 +169,8 @@ class ConversationManager:
             self._senders_changed()
             return Abort.SUCCEEDED
 
-        entered: TurnRecord = await trio.lowlevel.wait_task_rescheduled(abort)
+        entered: TurnRecord = await wait_task_rescheduled(abort)
         return entered
-
-    async def _await_outcome(self, record: TurnRecord) -> Outcome:
-        task = trio.lowlevel.current_task()
-        record.waiters = [task]
-
-        def abort(_: Any) -> Abort:
-            assert record.waiters is not None
-            record.waiters.remove(task)
-            self._dispatcher.cancel(record, "caller", self._now())
-            return Abort.SUCCEEDED
-
-        outcome: Outcome = await trio.lowlevel.wait_task_rescheduled(abort)
-        return outcome
 
     def _accept(self, message: Message, now: float, *, asked: bool) -> TurnRecord | None:
         """Take the message in (None: its sender has to wait). The order is fixed here, before any await."""

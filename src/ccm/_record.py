@@ -7,11 +7,12 @@ from typing import Any
 import trio
 
 from ._books import RouteBook
-from ._core.lanes import INF, NEW, Entry
+from ._core.lanes import DONE, INF, NEW, Entry
 from ._core.ledger import Ledger
 from ._core.sessions import Session
 from ._errors import Outcome
 from ._message import Message, Priority, Reply
+from ._outcome import Replied
 
 
 class TurnRecord(Entry):
@@ -23,19 +24,23 @@ class TurnRecord(Entry):
         place: where the ledger has it (a `State`); differs from `state` only while a fallback answers.
         attempt: attempts begun; `failures` of them failed without being told to wait.
         begun, deadline: when the present attempt began and must have ended.
+        useless: when an answer is useless: the message's own deadline, or inf.
         worker: the task that runs it.
         cancel_by: who wants it to end ("timeout", "caller", ...), or None.
         asked: somebody waits for the reply, so it is not delivered.
         degraded: why the fallback answers instead of the handler, or None.
-        reply: what the handler made, once it has; a later attempt only delivers it.
+        text, reply: what the handler returned, when that is plain text or None, and the `Reply` made of it,
+            which is made only when somebody wants it.
+        answered: the handler has returned; a later attempt only delivers the reply.
+        fate: the outcome; of an answered turn it is made only when somebody wants it.
         redirect: the outcome it gets if the fallback fails too.
         waiters: tasks to be woken with the outcome.
     """
 
     __slots__ = (
-        "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline", "degraded",
-        "error", "failures", "ledger", "message", "outcome", "place", "redirect", "reply", "route", "session", "stuck",
-        "waited", "waiters", "worker",
+        "answered", "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline", "degraded",
+        "error", "failures", "fate", "ledger", "message", "place", "redirect", "reply", "route", "session", "stuck", "text",
+        "useless", "waited", "waiters", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +56,7 @@ class TurnRecord(Entry):
         self.priority = priority
         self.arrived = arrived
         self.expires = expires
+        self.wake = INF
         self.ordered = route.ordered
         self.not_before = 0.0
         self.cost = 1.0
@@ -68,6 +74,7 @@ class TurnRecord(Entry):
         self.begun = 0.0
         self.waited = 0.0
         self.deadline = INF
+        self.useless = INF if message.deadline is None else message.deadline
         self.worker: Any = None
         self.cancel_by: str | None = None
         self.asked = False
@@ -75,9 +82,11 @@ class TurnRecord(Entry):
         self.degraded: str | None = None
         self.redirect: Outcome | None = None
         self.error: BaseException | None = None
+        self.answered = False
+        self.text: str | None = None
         self.reply: Reply | None = None
         self.dead_letter: int | None = None
-        self.outcome: Outcome | None = None
+        self.fate: Outcome | None = None
         self.waiters: list[trio.lowlevel.Task] | None = None
 
     @property
@@ -85,11 +94,29 @@ class TurnRecord(Entry):
         """Its own class, as an enum."""
         return Priority(self.priority)
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome, or None while there is none. O(1)."""
+        if self.fate is None and self.place == DONE:
+            self.fate = Replied(self.answer(), self.dead_letter)
+        return self.fate
+
+    def answer(self) -> Reply:
+        """The reply that the handler made. O(1)."""
+        if self.reply is None:
+            self.reply = Reply(self.text or "", turn_id=self.id)
+        return self.reply
+
     async def wait(self) -> Outcome:
         """Wait for the outcome. When cancelled, only this waiting ends."""
-        if self.outcome is not None:
+        if self.place == DONE:
             await trio.lowlevel.checkpoint()
-            return self.outcome
+        else:
+            await self._parked()
+        outcome: Outcome = self.outcome  # type: ignore[assignment]
+        return outcome
+
+    async def _parked(self) -> None:
         task = trio.lowlevel.current_task()
         waiters = self.waiters
         if waiters is None:
@@ -101,5 +128,4 @@ class TurnRecord(Entry):
             waiters.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        outcome: Outcome = await trio.lowlevel.wait_task_rescheduled(abort)
-        return outcome
+        await trio.lowlevel.wait_task_rescheduled(abort)

@@ -18,22 +18,25 @@ class Turn:
         attempt: 1 for the first attempt, 2 for the first retry, and so on. A handler with side effects
             looks here: an attempt above 1 may be repeating what an earlier one did before it failed.
         deadline: when this attempt is cancelled, on Trio's clock.
-        degraded: None in a normal handler; "failed", "shed" or "expired" in a fallback handler.
     """
 
-    __slots__ = ("_record", "attempt", "deadline", "degraded", "message")
+    __slots__ = ("_record", "attempt", "deadline", "message")
 
     def __init__(self, record: TurnRecord) -> None:
         self._record = record
         self.message: Message = record.message
         self.attempt = record.attempt
         self.deadline = record.deadline
-        self.degraded = record.degraded
 
     @property
     def id(self) -> int:
         """The turn's id, the same in every attempt: usable as an idempotency key."""
         return self._record.id
+
+    @property
+    def degraded(self) -> str | None:
+        """None in a normal handler; "failed", "shed" or "expired" in a fallback handler."""
+        return self._record.degraded
 
     @property
     def text(self) -> str:

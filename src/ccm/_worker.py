@@ -180,12 +180,17 @@ class Pool:
                 if record.begun - worker.since > MAX_HOLD:
                     await trio.lowlevel.checkpoint()
                     worker.since = owner.now()
-                if record.reply is None:
+                if not record.answered:
                     route = record.route
                     handler = route.handler if record.degraded is None else route.fallback
-                    record.reply = owner.answer(record, await handler(Turn(record)))  # type: ignore[misc]
+                    value = await handler(Turn(record))  # type: ignore[misc]
+                    if (value is None or type(value) is str) and record.degraded is None:
+                        record.text = value
+                    else:
+                        record.reply = owner.answer(record, value)
+                    record.answered = True
                 if deliver is not None and not record.asked:
-                    await deliver(record.reply, record.message)
+                    await deliver(record.answer(), record.message)
             except BaseException as error:
                 cancelled = self._barrier(worker, record, error)
                 self._go_on(worker, owner.now())
@@ -194,7 +199,9 @@ class Pool:
             else:
                 now = owner.now()
                 owner.replied(record, now)
-                self._go_on(worker, now)
+                worker.record = record = owner.following(now)
+                if record is not None:
+                    record.worker = worker
 
     def _go_on(self, worker: Worker, now: float) -> None:
         worker.record = following = self._owner.following(now)

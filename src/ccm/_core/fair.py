@@ -112,13 +112,6 @@ class FairQueue(Generic[F]):
             self._reset()
         return flow
 
-    def only(self) -> F | None:
-        """The one flow in the queue, if it is the only one. O(1)."""
-        if self.size != 1:
-            return None
-        (flow,) = self._entries
-        return flow
-
     def _reset(self) -> None:
         self._heap.clear()
         self._virtual = 0.0

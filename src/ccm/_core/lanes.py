@@ -30,12 +30,13 @@ class Entry:
         expires: when it expires unless it runs, or inf.
         not_before: when it may start at the earliest.
         ordered: False makes it a lane of its own.
+        wake: the time of its one valid timer, or inf.
         cost: what it is charged, in turns or (estimated, then real) seconds.
     """
 
     __slots__ = (
         "arrived", "cost", "expires", "id", "key", "lane", "next", "not_before", "ordered",
-        "previous", "priority", "state", "tenant",
+        "previous", "priority", "state", "tenant", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class Entry:
         self.priority = priority
         self.arrived = arrived
         self.expires = expires
+        self.wake = INF
         self.ordered = ordered
         self.not_before = 0.0
         self.cost = 1.0
@@ -127,8 +129,7 @@ class Lane:
 
     def effective(self, now: float, ageing: float) -> tuple[int, float]:
         """The class the lane competes in at `now`, and when ageing will lift it next (inf: never)."""
-        head = self.head
-        assert head is not None
+        head: Entry = self.head  # type: ignore[assignment]
         klass = head.priority
         if self.size > 1:
             counts = self.counts

@@ -6,7 +6,6 @@ tells it what happened (`add`, `finish`, `retry`, ...) and when, and asks `next`
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import final
@@ -66,7 +65,7 @@ class Scheduler:
         self._loose: dict[str, int] = {}
         self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
         self._groups: list[dict[str, Group]] = [{} for _ in range(CLASSES)]
-        self._queued: list[OrderedDict[int, Entry]] = [OrderedDict() for _ in range(CLASSES)]
+        self._queued: list[dict[int, Entry]] = [{} for _ in range(CLASSES)]
         self._timers: list[tuple[float, int, Lane | Entry]] = []
         self._timer_count = 0
         self.running: dict[int, Entry] = {}
@@ -99,15 +98,19 @@ class Scheduler:
         return (lane.size if lane is not None else 0) + loose < self.conversation_limit
 
     def ahead(self, entry: Entry) -> int:
-        """Turns ahead of a waiting entry: those of its conversation, or of its class and above. O(1)."""
-        lane = entry.lane
-        if entry.state != WAITING or lane is None:
+        """Turns ahead of a waiting entry: of its conversation, or of its class and above. O(waiting)."""
+        if entry.state != WAITING:
             return 0
-        own = lane.size - 1 + (lane.running is not None)
-        above = -1
-        for queued in self._queued[: entry.priority + 1]:
-            above += len(queued)
-        return own if own > above else above
+        lane, before = entry.lane, entry.previous
+        own = 1 if lane is not None and lane.running is not None else 0
+        while before is not None:
+            own, before = own + 1, before.previous
+        above = sum(len(queued) for queued in self._queued[: entry.priority])
+        for other in self._queued[entry.priority]:
+            if other == entry.id:
+                break
+            above += 1
+        return max(own, above)
 
     def victim(self, priority: int) -> Entry | None:
         """The entry to shed for a newcomer: the youngest of the least urgent class below it. O(1)."""
@@ -181,15 +184,20 @@ class Scheduler:
 
     def finish(self, entry: Entry, now: float, seconds: float = 0.0) -> None:
         """The running `entry` ended after `seconds` of work; its lane may go on. O(log ready lanes)."""
-        lane = self._stop(entry, now, seconds)
+        lane = self._stop(entry, seconds)
         entry.state = DONE
-        self._release(lane, now)
+        if lane.head is not None:
+            self._refresh(lane, now)
+        else:
+            lane.wake = INF
+            if entry.ordered:
+                del self._lanes[lane.key]
 
     def retry(
         self, entry: Entry, now: float, not_before: float, seconds: float = 0.0, expires: float = INF
     ) -> None:
         """The running `entry` failed and starts again at `not_before`, in its place. O(log ready lanes)."""
-        lane = self._stop(entry, now, seconds)
+        lane = self._stop(entry, seconds)
         entry.state = RETRYING
         entry.expires = expires
         entry.not_before = not_before
@@ -198,7 +206,7 @@ class Scheduler:
 
     def requeue(self, entry: Entry, now: float) -> None:
         """The running `entry` lost its slot (preempted); it waits in its old place. O(log ready lanes)."""
-        lane = self._stop(entry, now, entry.cost)
+        lane = self._stop(entry, entry.cost)
         entry.state = WAITING
         self.waiting += 1
         self._queued[entry.priority][entry.id] = entry
@@ -259,34 +267,34 @@ class Scheduler:
         self.running[entry.id] = entry
 
     def _start(self, tenants: FairQueue[Group], klass: int) -> Entry:
-        group = tenants.only()
-        alone = group is not None
-        if group is None:
+        groups = self._groups[klass]
+        alone = len(groups) == 1
+        if alone:
+            (group,) = groups.values()
+        else:
             group = tenants.serve()
         lanes = group.lanes
         lane = lanes.serve()
         if not lanes.size:
             if alone:
                 tenants.leave(group)
-            del self._groups[klass][group.tenant]
+            del groups[group.tenant]
         elif not alone:
             tenants.join(group, self._tenant_share(group))
         lane.group = None
         self.ready -= 1
         self._ready[klass] -= 1
-        entry = lane.head
-        assert entry is not None
+        entry: Entry = lane.head  # type: ignore[assignment]
         self._unqueue(entry)
         lane.unlink(entry)
         self._run(entry, lane)
         return entry
 
-    def _stop(self, entry: Entry, now: float, seconds: float) -> Lane:
+    def _stop(self, entry: Entry, seconds: float) -> Lane:
         if self.running.pop(entry.id, None) is not entry:
             raise ValueError(f"turn {entry.id} does not run; it is {STATES[entry.state]}")
         self.used -= 1
-        lane = entry.lane
-        assert lane is not None
+        lane: Lane = entry.lane  # type: ignore[assignment]
         lane.running = None
         if self._by_seconds:
             self._correct(entry, lane, seconds)
@@ -317,7 +325,8 @@ class Scheduler:
         self._refresh(lane, now)
 
     def _unqueue(self, entry: Entry) -> None:
-        if entry.state is WAITING:
+        entry.wake = INF
+        if entry.state == WAITING:
             self.waiting -= 1
             del self._queued[entry.priority][entry.id]
         else:
@@ -337,13 +346,13 @@ class Scheduler:
             return
         if lane.group is not None:
             self._withdraw(lane)
+        lane.wake = INF
         if lane.running is None and self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
 
     def _refresh(self, lane: Lane, now: float) -> None:
         """Put an idle lane with a head where it belongs now: its class's queue, or behind a timer."""
-        head = lane.head
-        assert head is not None and lane.running is None
+        head: Entry = lane.head  # type: ignore[assignment]
         if head.not_before > now:
             if lane.group is not None:
                 self._withdraw(lane)
@@ -385,24 +394,17 @@ class Scheduler:
         self._ready[group.klass] -= 1
 
     def _remind(self, time: float, item: Lane | Entry) -> None:
-        if isinstance(item, Lane):
-            if item.wake <= time:
-                return
-            item.wake = time
+        """Set a timer, unless the item has one that is as early: a timer that is early does no harm."""
+        if item.wake <= time:
+            return
+        item.wake = time
         self._timer_count += 1
         timers = self._timers
         heappush(timers, (time, self._timer_count, item))
-        if len(timers) > 2 * (len(self._lanes) + self.waiting + self.retrying) + _SLACK:
-            self._timers = timers = [t for t in timers if self._counts(t)]
+        if len(timers) > 2 * (len(self._lanes) + self.waiting + len(self._retrying)) + _SLACK:
+            self._timers = timers = [timer for timer in timers if timer[2].wake == timer[0]]
             heapify(timers)
         self.deadline = timers[0][0]
-
-    @staticmethod
-    def _counts(timer: tuple[float, int, Lane | Entry]) -> bool:
-        time, _, item = timer
-        if isinstance(item, Entry):
-            return item.state in (WAITING, RETRYING) and item.expires == time
-        return item.wake == time and item.head is not None
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -435,6 +437,7 @@ class Scheduler:
             assert lane.head is not None or lane.running is not None
             if lane.head is not None and lane.running is None and lane.group is None:
                 assert lane.wake <= lane.head.not_before
+                assert any(t[2] is lane and t[0] == lane.wake for t in self._timers)
         for klass, groups in enumerate(self._groups):
             self._tenants[klass]._check()
             assert len(groups) == len(self._tenants[klass])
@@ -453,4 +456,4 @@ class Scheduler:
         assert len(self._timers) <= 2 * (len(lanes) + self.waiting + self.retrying + 1) + _SLACK
         for entry in queued:
             if entry.expires < INF:
-                assert any(t[2] is entry and t[0] <= entry.expires for t in self._timers)
+                assert any(t[2] is entry and t[0] == entry.wake == entry.expires for t in self._timers)
