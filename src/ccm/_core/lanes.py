@@ -138,15 +138,15 @@ class Lane:
                 klass += 1
         if klass <= HIGH:
             return klass, INF
-        if now - head.arrived < ageing:
-            return klass, head.arrived + ageing
-        lifts = int((now - head.arrived) / ageing)
-        if head.arrived + (lifts + 1) * ageing <= now:
-            # The division rounded down across the boundary that the comparison has reached.
-            lifts += 1
-        aged = max(head.priority - lifts, HIGH)
-        due = head.arrived + (lifts + 1) * ageing if aged > HIGH else INF
-        return min(klass, aged), due
+        # Boundaries are compared, never divided: a quotient that rounds the other way would announce a lift
+        # that has come already, and whoever waits for it would never get past it.
+        lift = head.arrived + ageing
+        if now < lift:
+            return klass, lift
+        lift = head.arrived + 2 * ageing
+        if head.priority < LOW or lift <= now:
+            return HIGH, INF
+        return min(klass, LOW - 1), lift
 
     def _check(self) -> None:
         linked = []

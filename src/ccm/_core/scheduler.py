@@ -205,11 +205,16 @@ class Scheduler:
         self._put_back(entry, lane, now)
 
     def requeue(self, entry: Entry, now: float) -> None:
-        """The running `entry` lost its slot (preempted); it waits in its old place. O(log ready lanes)."""
+        """The running `entry` lost its slot (preempted); it waits in its old place. O(waiting)."""
         lane = self._stop(entry, entry.cost)
         entry.state = WAITING
         self.waiting += 1
-        self._queued[entry.priority][entry.id] = entry
+        queued = self._queued[entry.priority]
+        younger = [other for other in queued.values() if other.id > entry.id]
+        queued[entry.id] = entry
+        for other in younger:
+            del queued[other.id]
+            queued[other.id] = other
         self._put_back(entry, lane, now)
 
     def cancel(self, entry: Entry, now: float) -> None:
@@ -402,7 +407,9 @@ class Scheduler:
         timers = self._timers
         heappush(timers, (time, self._timer_count, item))
         if len(timers) > 2 * (len(self._lanes) + self.waiting + len(self._retrying)) + _SLACK:
-            self._timers = timers = [timer for timer in timers if timer[2].wake == timer[0]]
+            # By item: what waited, ran and waits again may have been reminded twice of the same time.
+            valid = {id(timer[2]): timer for timer in timers if timer[2].wake == timer[0]}
+            self._timers = timers = list(valid.values())
             heapify(timers)
         self.deadline = timers[0][0]
 
