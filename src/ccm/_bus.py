@@ -19,6 +19,7 @@ class EventStream:
     def __init__(self, buffer: int) -> None:
         self._send, self._receive = trio.open_memory_channel[Event](buffer)
         self._missed = 0
+        self._missed_at = 0.0
 
     def __aiter__(self) -> EventStream:
         return self
@@ -28,6 +29,10 @@ class EventStream:
         try:
             return await self._receive.receive()
         except trio.EndOfChannel:
+            if self._missed:
+                # No later event will come and tell.
+                missed, self._missed = self._missed, 0
+                return Lagged(self._missed_at, missed)
             raise StopAsyncIteration from None
 
     def put(self, event: Event) -> None:
@@ -39,6 +44,7 @@ class EventStream:
             self._send.send_nowait(event)
         except trio.WouldBlock:
             self._missed += 1
+            self._missed_at = event.at
         except trio.BrokenResourceError:
             pass  # the reader left and is about to be taken off the list
 
