@@ -112,6 +112,11 @@ class FairQueue(Generic[F]):
             self._reset()
         return flow
 
+    def sole(self) -> F:
+        """The flow in a queue of one: nobody to be fair to, so no tag has to move. O(1)."""
+        (flow,) = self._entries
+        return flow
+
     def _reset(self) -> None:
         self._heap.clear()
         self._virtual = 0.0

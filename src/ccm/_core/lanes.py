@@ -165,7 +165,7 @@ class Lane:
 
 
 class Group:
-    """The ready lanes of one tenant in one class."""
+    """The ready lanes of one tenant in one class; empty ones are kept for a while, to be used again."""
 
     __slots__ = ("klass", "lanes", "tenant", "weight")
 

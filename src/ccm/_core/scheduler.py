@@ -42,7 +42,7 @@ class Scheduler:
 
     Invariants, besides those of `Lane` and `FairQueue`: `running` entries are in state RUNNING and
     hold one slot each; a lane is in `_lanes` while it has an entry waiting or running; `_groups[c]`
-    holds a tenant while it has a ready lane of effective class c; `_queued[c]` are the WAITING entries of
+    holds the tenants that have ready lanes of effective class c, and not many more; `_queued[c]` are the WAITING entries of
     class c in order of arrival, `_retrying` those in state RETRYING. Every waiting lane whose class may change or whose head may become
     ready later has an entry in `_timers` no later than that time, and so has every waiting entry that
     expires. Stale timer entries never outnumber the valid ones by more than a constant.
@@ -272,19 +272,14 @@ class Scheduler:
         self.running[entry.id] = entry
 
     def _start(self, tenants: FairQueue[Group], klass: int) -> Entry:
-        groups = self._groups[klass]
-        alone = len(groups) == 1
-        if alone:
-            (group,) = groups.values()
-        else:
-            group = tenants.serve()
+        alone = tenants.size == 1
+        group = tenants.sole() if alone else tenants.serve()
         lanes = group.lanes
         lane = lanes.serve()
-        if not lanes.size:
-            if alone:
+        if alone:
+            if not lanes.size:
                 tenants.leave(group)
-            del groups[group.tenant]
-        elif not alone:
+        elif lanes.size:
             tenants.join(group, self._tenant_share(group))
         lane.group = None
         self.ready -= 1
@@ -372,10 +367,8 @@ class Scheduler:
                 return
             self._withdraw(lane)
         lane.klass = klass
-        groups = self._groups[klass]
-        group = groups.get(tenant)
-        if group is None:
-            group = groups[tenant] = Group(tenant, klass, self._weights.get(tenant, 1.0))
+        group = self._groups[klass].get(tenant) or self._new_group(klass, tenant)
+        if not group.lanes.size:
             self._tenants[klass].join(group, self._tenant_share(group))
         share = 1.0
         if lane.debt or self._by_seconds:
@@ -387,13 +380,19 @@ class Scheduler:
         self.ready += 1
         self._ready[klass] += 1
 
+    def _new_group(self, klass: int, tenant: str) -> Group:
+        groups = self._groups[klass]
+        if len(groups) > 2 * self._tenants[klass].size + _SLACK:
+            groups = self._groups[klass] = {g.tenant: g for g in groups.values() if g.lanes.size}
+        group = groups[tenant] = Group(tenant, klass, self._weights.get(tenant, 1.0))
+        return group
+
     def _withdraw(self, lane: Lane) -> None:
         group = lane.group
         assert group is not None
         group.lanes.leave(lane)
-        if not group.lanes:
+        if not group.lanes.size:
             self._tenants[group.klass].leave(group)
-            del self._groups[group.klass][group.tenant]
         lane.group = None
         self.ready -= 1
         self._ready[group.klass] -= 1
@@ -435,7 +434,7 @@ class Scheduler:
 
     def _check(self) -> None:
         lanes = list(self._lanes.values())
-        ready = [lane for groups in self._groups for g in groups.values() for lane in g.lanes._entries]
+        ready = [lane for groups in self._groups for g in groups.values() for lane in g.lanes]
         assert self.ready == len(ready) == len(set(map(id, ready))) == sum(self._ready)
         assert self.used == len(self.running)
         assert self.deadline == (self._timers[0][0] if self._timers else INF)
@@ -447,12 +446,12 @@ class Scheduler:
                 assert any(t[2] is lane and t[0] == lane.wake for t in self._timers)
         for klass, groups in enumerate(self._groups):
             self._tenants[klass]._check()
-            assert len(groups) == len(self._tenants[klass])
+            assert len(groups) <= 2 * len(self._tenants[klass]) + _SLACK + 1
             assert self._ready[klass] == sum(len(group.lanes) for group in groups.values())
             for tenant, group in groups.items():
                 group.lanes._check()
-                assert group.lanes and group in self._tenants[klass]
-                for lane in group.lanes._entries:
+                assert bool(group.lanes) == (group in self._tenants[klass])
+                for lane in group.lanes:
                     head = lane.head
                     assert head is not None and lane.running is None
                     assert (lane.group, lane.klass, head.tenant) == (group, klass, tenant)
