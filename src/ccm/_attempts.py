@@ -66,11 +66,14 @@ class Attempts:
 
     def failed(self, record: TurnRecord, error: BaseException) -> None:
         """The attempt raised `error`: retry, fall back or give up."""
-        if record.cancel_by not in _MAY_ANSWER:
+        if record.cancel_by == "drain" or record.cancel_by not in _MAY_ANSWER:
             self.cancelled(record)
             return
         book = record.book
         book.failed_attempts += 1
+        if self._dispatcher.aborted:
+            self._end(record, Cancelled("drain"), self.now())
+            return
         delay = None if record.degraded is not None else self._delay(record, error)
         if delay is None:
             self._give_up(record, error)
@@ -105,14 +108,14 @@ class Attempts:
     def cancelled(self, record: TurnRecord) -> None:
         """The attempt was cancelled and its cleanup is over."""
         now, by = self.now(), record.cancel_by or "drain"
-        if by == "preempt":
+        if by == "preempt" and not self._dispatcher.aborted:
             self._detach(record)
             record.attempt -= 1
             record.ledger.move(RUNNING, WAITING)
             record.place = WAITING
             self._dispatcher.scheduler.requeue(record, now)
         elif by != "timeout":
-            self._dispatcher.end(record, Cancelled(by), now)
+            self._dispatcher.end(record, Cancelled("drain" if by == "preempt" else by), now)
         elif record.useless <= now:
             self._dispatcher.end(record, Expired(), now)
         else:

@@ -61,6 +61,7 @@ class Dispatcher:
         self.fallbacks: dict[int, TurnRecord] = {}
         self.idlers: list[trio.Event] = []
         self.debug = self.watched = config.debug
+        self.aborted = False
         self._session_timeout = config.session_timeout
         self._keeper = trio.CancelScope(shield=True)
         self._alarm = trio.CancelScope()
@@ -257,7 +258,7 @@ class Dispatcher:
             record.ledger.move(RETRYING, WAITING)
             record.place = WAITING
         late = record.useless <= now
-        full = len(self.fallbacks) >= self.scheduler.limit or self.pool.closing
+        full = len(self.fallbacks) >= self.scheduler.limit or self.aborted
         if record.route.fallback is None or late or full:
             self.end(record, outcome, now)
             return
@@ -340,6 +341,7 @@ class Dispatcher:
 
     def abort(self, by: str, now: float) -> None:
         """End everything that is left: what waits at once, what runs as soon as it has cleaned up."""
+        self.aborted = True
         for record in self.scheduler.drop_all(now):
             assert isinstance(record, TurnRecord)
             self.end(record, Cancelled(by), now)
