@@ -111,6 +111,7 @@ class Attempts:
         if by == "preempt" and not self._dispatcher.aborted:
             self._detach(record)
             record.attempt -= 1
+            record.expires = record.useless  # it started in time; only its own deadline still counts
             record.ledger.move(RUNNING, WAITING)
             record.place = WAITING
             self._dispatcher.scheduler.requeue(record, now)

@@ -80,7 +80,7 @@ class Dispatcher:
         """Note the start of an attempt. O(1)."""
         record.begun = now
         record.attempt += 1
-        if record.attempt == 1:
+        if record.waited < 0.0:
             record.waited = waited = now - record.arrived
             record.book.wait[record.priority].record(waited)
         deadline = now + record.route.timeout
@@ -221,7 +221,7 @@ class Dispatcher:
 
     def _publish_end(self, record: TurnRecord, served: float, now: float) -> None:
         outcome: Outcome = record.outcome  # type: ignore[assignment]
-        waited = record.waited if record.attempt else now - record.arrived
+        waited = record.waited if record.waited >= 0.0 else now - record.arrived
         self.bus.publish(
             events.Ended(
                 now, record.id, record.key, record.route.name, record.klass, outcome, waited, served

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from threading import get_ident
 from typing import Any, NoReturn, final
@@ -185,11 +185,13 @@ class ConversationManager:
         if refusal is not None:
             self._reject(message, refusal, now)
         route = self._only
-        sides: list[Route] = []
+        sides: Sequence[tuple[Route, int]] = ()
         if route is None:
-            route, sides = select(self._routes, message)
+            route, others = select(self._routes, message)
             if route is None:
                 self._reject(message, Refuse(Reason.NO_ROUTE), now)
+            # Rules are the user's code and may raise: ask them all before anything is changed.
+            sides = [(side, _PLAIN[side.priority_of(message, None)]) for side in others]
         priority = _PLAIN[route.priority_of(message, None)]
         limited = self._limited and route.rate_limited
         verdict = admission.turn(message, priority, route.ordered, limited, now)
@@ -197,8 +199,8 @@ class ConversationManager:
             if isinstance(verdict, Wait):
                 return None
             if isinstance(verdict, Refuse):
-                for side in sides:
-                    self._accept_side(side, message, now)
+                for side, urgency in sides:
+                    self._accept_side(side, message, urgency, now)
                 self._reject(message, verdict, now)
             self._displace(verdict, now)
         if limited:
@@ -207,16 +209,15 @@ class ConversationManager:
         record.asked = asked
         if not message.generated_id and admission.window is not None:
             admission.window.put((message.tenant, message.id), record, now)
-        for side in sides:
-            self._accept_side(side, message, now)
+        for side, urgency in sides:
+            self._accept_side(side, message, urgency, now)
         dispatcher = self._dispatcher
         if dispatcher.watched or scheduler.deadline < dispatcher.wake:
             dispatcher.changed(now)
         return record
 
-    def _accept_side(self, route: Route, message: Message, now: float) -> None:
+    def _accept_side(self, route: Route, message: Message, priority: int, now: float) -> None:
         """A turn beside the answering one: judged and counted on its own."""
-        priority = _PLAIN[route.priority_of(message, None)]
         limited = self._limited and route.rate_limited
         verdict = self._admission.turn(message, priority, route.ordered, limited, now)
         if isinstance(verdict, Displace):

@@ -72,7 +72,7 @@ class TurnRecord(Entry):
         self.failures = 0
         self.busies = 0
         self.begun = 0.0
-        self.waited = 0.0
+        self.waited = -1.0
         self.deadline = INF
         self.useless = INF if message.deadline is None else message.deadline
         self.worker: Any = None

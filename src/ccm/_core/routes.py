@@ -89,6 +89,10 @@ class Router:
         for field, value in (("timeout", timeout), ("max_wait", max_wait)):
             if value is not None and not (isinstance(value, (int, float)) and value > 0):
                 raise refuse(field, value, "seconds > 0 or None")
+        if retry is not None and not isinstance(retry, RetryPolicy):
+            raise refuse("retry", retry, "a RetryPolicy or None")
+        if when is not None and not callable(when):
+            raise TypeError(f"when must be a function of a message or None, got {when!r}; see ccm.matches")
         if not callable(priority):
             priority = check_priority(priority)
         if fallback is not None:
