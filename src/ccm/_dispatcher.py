@@ -240,8 +240,13 @@ class Dispatcher:
         self.dispatch(now)
 
     def interrupt(self, record: TurnRecord, by: str, now: float) -> None:
-        """Cancel a turn that a worker has, unless that has been done already. O(1)."""
+        """Cancel a turn that a worker has, unless that has been done already. O(1).
+
+        Who does not want the turn at all outranks whoever only wants it to stop for now.
+        """
         if record.cancel_by is not None:
+            if record.cancel_by in ("timeout", "preempt"):
+                record.cancel_by = by
             return
         record.cancel_by = by
         record.worker.interrupt()

@@ -201,6 +201,7 @@ class ConversationManager:
             if isinstance(verdict, Refuse):
                 for side, urgency in sides:
                     self._accept_side(side, message, urgency, now)
+                self._dispatcher.changed(now)
                 self._reject(message, verdict, now)
             self._displace(verdict, now)
         if limited:
