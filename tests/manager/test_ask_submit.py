@@ -368,3 +368,22 @@ async def test_a_turn_cancelled_before_its_first_step_never_runs() -> None:
     assert await receipt.outcome() == Cancelled("drain")
     assert handler.starts == []
     assert trio.current_time() == 0
+
+
+@simulated
+async def test_who_stops_asking_while_the_turn_is_timing_out_wants_no_retry() -> None:
+    async def act(turn: Turn) -> str:
+        try:
+            await trio.sleep(10)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.5)
+        return ""
+
+    handler = Recorder(act)
+    async with opened(handler, timeout=2) as manager:
+        with trio.move_on_after(2.25):
+            await manager.ask(say())
+        await manager.wait_idle()
+        assert manager.statistics().conservation() == "1 received = 1 cancelled"
+    assert len(handler.starts) == 1

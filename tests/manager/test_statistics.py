@@ -241,7 +241,7 @@ async def test_a_broken_law_would_be_told() -> None:
         {"slots_in_use": 51},
     ):
         with pytest.raises(AssertionError, match=r"law G[13] is broken"):
-            attrs.evolve(statistics, **lie).check()  # type: ignore[arg-type]
+            attrs.evolve(statistics, **lie).check()
 
 
 @simulated
