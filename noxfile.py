@@ -71,8 +71,8 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory; prints a table."""
-    session.install(".[cli,plot]")
+    """Measure speed and memory beside other programs; prints a table."""
+    session.install(".[bench]")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 

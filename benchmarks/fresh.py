@@ -1,0 +1,93 @@
+"""What only a fresh interpreter can tell: memory, time to import, and rivals' speed without our heap."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import trio
+
+import ccm
+
+from ._measure import Absent, Void
+from .reference import ROOT
+from .workloads import CLASSES, MANY_SESSIONS, check, nothing
+
+_IMPORT = """
+import trio
+from time import perf_counter
+start = perf_counter()
+import ccm
+print((perf_counter() - start) * 1000)
+"""
+IMPORTS = 9
+
+
+def _child(*arguments: str) -> float:
+    """The number that a new interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Void(f"`python {' '.join(arguments)[:60]}` ended with code {done.returncode}: {last}")
+    return float(done.stdout)
+
+
+def import_ms(n: int) -> float:
+    """Milliseconds that `import ccm` takes after `import trio`: the median of several interpreters."""
+    _child("-c", _IMPORT)  # not counted: it may have to compile
+    return median(_child("-c", _IMPORT) for _ in range(min(n, IMPORTS)))
+
+
+def idle_sessions_mib(n: int) -> float:
+    """MiB that `n` idle sessions add to a process that has just opened its manager."""
+    if not Path("/proc/self/statm").exists():
+        raise Absent("resident memory is read from /proc, which this system does not have")
+    return _child("-m", "benchmarks.fresh", str(n))
+
+
+def rival(name: str, module: str) -> Callable[[int], float]:
+    """Messages per second of a program of `benchmarks.rivals`."""
+
+    def measure(n: int) -> float:
+        if importlib.util.find_spec(module) is None:
+            raise Absent(f"{name} is not installed; pip install '.[bench]'")
+        return _child("-m", "benchmarks.rivals", module, str(n))
+
+    return measure
+
+
+def _resident() -> int:
+    import resource
+
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+async def _grow(sessions: int) -> float:
+    """One message of its own user in each conversation; nothing but the sessions is left of them."""
+    config = ccm.Config(max_sessions=MANY_SESSIONS)
+    async with ccm.open_manager(nothing, config=config) as manager:
+        gc.collect()
+        start = _resident()
+        for i in range(sessions):
+            message = ccm.Message(f"conversation-{i}", f"user-{i}", "hello", priority=CLASSES[i & 3])
+            if manager.submit_nowait(message).position >= 100:
+                await trio.lowlevel.checkpoint()
+        await manager.wait_idle()
+        gc.collect()
+        grown = _resident() - start
+        statistics = manager.statistics()
+    check(statistics, sessions)
+    if statistics.sessions.idle != sessions:
+        raise Void(f"{statistics.sessions.idle} idle sessions instead of {sessions}")
+    return grown / 2**20
+
+
+if __name__ == "__main__":
+    print(trio.run(_grow, int(sys.argv[1])))

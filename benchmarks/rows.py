@@ -1,0 +1,105 @@
+"""What is measured: one case per row of the table."""
+
+from __future__ import annotations
+
+import attrs
+
+from . import fresh, reference, workloads
+from ._measure import Absent, Measure, Void, interleave
+from ._table import Reach, Row
+
+RATE = "msg/s"
+
+
+@attrs.frozen(kw_only=True)
+class Case:
+    """A row to be: what to run, how much of it (`n`; `quick` in a trial run), and at most how often."""
+
+    row: Row
+    ours: Measure
+    reference: Measure | None = None
+    n: int = 30_000
+    quick: int = 300
+    most_rounds: int = 100
+    more_is_better: bool = True
+
+
+def _case(
+    name: str, what: str, ours: Measure, against: str = "", other: Measure | None = None,
+    reach: Reach | None = None, *, unit: str = RATE, **sizes: int,
+) -> Case:  # fmt: skip
+    row = Row(name=name, what=what, unit=unit, reference_name=against, reach=reach)
+    return Case(row=row, ours=ours, reference=other, more_is_better=unit == RATE, **sizes)
+
+
+def _intake() -> list[Case]:
+    near, seeds = Reach(">=", 0.8), Reach(">=", 2.5)
+    channel, style = reference.channel, reference.seed_style
+    raw, seed = "Trio channel", "seed style"
+    ready, waiting = workloads.submit_nowait, workloads.submit
+    return [
+        _case("submit_nowait", "no-op, submit_nowait", ready, raw, channel, near),
+        _case("submit", "no-op, submit", waiting, raw, channel, near),
+        _case("build", "the same, building the messages too", workloads.submit_and_build, raw, channel),
+        _case("own_ids", "the same, ids given by the sender", workloads.submit_own_ids, raw, channel),
+        _case(
+            "ask64", "ask from 64 callers", workloads.ask64, "Trio ask64", reference.ask64, Reach(">=", 0.6)
+        ),
+        _case("seeds", "no-op, submit_nowait", ready, seed, style, seeds),
+        _case("seeds_submit", "no-op, submit", waiting, seed, style, seeds),
+    ]
+
+
+def _rivals() -> list[Case]:
+    ahead = Reach(">=", 1.0)
+    ptb = fresh.rival("python-telegram-bot", "telegram")
+    aiogram = fresh.rival("aiogram", "aiogram")
+    ready, waiting, what = workloads.submit_nowait, workloads.submit, "no-op, submit_nowait"
+    return [
+        _case("telegram", what, ready, "python-telegram-bot", ptb, ahead, n=20_000),
+        _case("telegram_submit", "no-op, submit", waiting, "python-telegram-bot", ptb, ahead, n=20_000),
+        _case("aiogram", what, ready, "aiogram", aiogram, ahead, n=10_000, most_rounds=3),
+    ]
+
+
+def _sizes() -> list[Case]:
+    few, many, spread = workloads.few_sessions, workloads.many_sessions, workloads.many_sessions_spread
+    return [
+        _case(
+            "sessions", "100,000 sessions, 1,000 of them used", many, "1,000 sessions", few,
+            Reach("<=", 1.2), unit="µs", most_rounds=5,
+        ),
+        _case(
+            "sessions_all", "100,000 sessions, all used in turn", spread, "1,000 sessions", few,
+            unit="µs", most_rounds=3,
+        ),
+        _case(
+            "memory", "100,000 idle sessions", fresh.idle_sessions_mib,
+            reach=Reach("<=", 64, "figure"), unit="MiB", n=100_000, most_rounds=2,
+        ),
+        _case(
+            "handlers", "50 ms handlers, limit 50", workloads.napping, "bound", workloads.napping_bound,
+            Reach(">=", 0.95), n=2_000, quick=50, most_rounds=3,
+        ),
+        _case(
+            "import", "import ccm, above import trio", fresh.import_ms,
+            reach=Reach("<=", 60, "figure"), unit="ms", n=fresh.IMPORTS, quick=1, most_rounds=1,
+        ),
+    ]  # fmt: skip
+
+
+CASES = {case.row.name: case for case in (*_intake(), *_rivals(), *_sizes())}
+
+
+def measure(case: Case, *, rounds: int, quick: bool = False) -> Row:
+    """The case's row. It is void, not fast, when a message was not answered."""
+    try:
+        series = interleave(
+            case.ours, case.reference, n=case.quick if quick else case.n,
+            rounds=min(rounds, case.most_rounds), more_is_better=case.more_is_better,
+        )  # fmt: skip
+    except Void as error:
+        return attrs.evolve(case.row, verdict="void", note=str(error))
+    except Absent as error:
+        return attrs.evolve(case.row, verdict="not measured", note=str(error))
+    return case.row.measured(series, judge=not quick)
