@@ -20,7 +20,8 @@ def check_handler(name: str, handler: Any) -> None:
     """Raise TypeError unless `handler` is an async function or an object with an async `__call__`."""
     call = getattr(handler, "__call__", None)  # noqa: B004 - its kind matters, not only its existence
     inner = getattr(handler, "func", handler)
-    if not any(inspect.iscoroutinefunction(f) for f in (handler, call, inner)):
+    # Calling a class makes an object, whatever its objects can do.
+    if inspect.isclass(handler) or not any(inspect.iscoroutinefunction(f) for f in (handler, call, inner)):
         raise TypeError(f"{name} must be an async function taking a turn, got {handler!r}; use 'async def'")
 
 
