@@ -33,16 +33,21 @@ def _at_or_after(now: float, per: float) -> float:
 
 
 class _Log(list[float]):
-    """When each of a user's last `count` events leaves the window; a ring once it is full.
+    """When each of a user's last `count` events leaves the window, for two events and more; a ring once full.
 
     `head` is the oldest entry; ``log[head - 1]`` is the newest, while the list grows (head 0) and later.
     """
 
     __slots__ = ("head",)
 
-    def __init__(self, release: float) -> None:
-        self.append(release)
+    def __init__(self, first: float, second: float) -> None:
+        super().__init__((first, second))
         self.head = 0
+
+
+def _newest(log: float | _Log) -> float:
+    """When the newest event of a log leaves the window. O(1)."""
+    return log[log.head - 1] if isinstance(log, _Log) else log
 
 
 class _Group:
@@ -51,21 +56,22 @@ class _Group:
 
     __slots__ = ("count", "due", "latest", "logs", "per")
 
-    # logs    (tenant, user) -> log, ascending by the newest entry of the log
+    # logs    (tenant, user) -> log, ascending by the newest entry of the log; of a lone event, and with a
+    #         count of 1, only the number: most users say one thing and go
     # latest  the newest entry of all logs ever: an event never leaves before one recorded earlier
     # due     no log is idle before this time; perhaps later than this
 
     def __init__(self, limit: RateLimit) -> None:
         self.count = limit.count
-        self.per = limit.per
-        self.logs: OrderedDict[tuple[str, str], _Log] = OrderedDict()
+        self.per = float(limit.per)
+        self.logs: OrderedDict[tuple[str, str], float | _Log] = OrderedDict()
         self.latest = -inf
         self.due = inf
 
     def first_idle(self) -> float:
         """When the first user is idle; infinity when there is none. O(1)."""
         for log in self.logs.values():
-            return log[log.head - 1]
+            return _newest(log)
         return inf
 
     def sweep(self, now: float, most: int) -> int:
@@ -137,9 +143,16 @@ class RateLimiter:
         if group is None:
             return 0.0
         log = group.logs.get((tenant, user))
-        if log is None or len(log) < group.count:
+        if log is None:
             return 0.0
-        release = log[log.head]
+        if isinstance(log, float):
+            if group.count > 1:
+                return 0.0
+            release = log
+        elif len(log) < group.count:
+            return 0.0
+        else:
+            release = log[log.head]
         if release <= now:
             return 0.0
         wait = release - now
@@ -171,7 +184,9 @@ class RateLimiter:
             self._admit(group, key, release, now)
             return
         group.logs.move_to_end(key)
-        if len(log) < group.count:
+        if isinstance(log, float):
+            group.logs[key] = _Log(log, release) if group.count > 1 else release
+        elif len(log) < group.count:
             log.append(release)
         else:
             head = log.head
@@ -197,8 +212,9 @@ class RateLimiter:
             self._tracked -= group.sweep(now, _SWEEP)
         if self._tracked >= self._max_users:
             self._make_room(now)
-        group.logs[key] = _Log(release)
-        group.due = min(group.due, release)
+        group.logs[key] = release
+        if release < group.due:
+            group.due = release
         self._tracked += 1
 
     def _make_room(self, now: float) -> None:
@@ -215,12 +231,14 @@ class RateLimiter:
         assert self._tracked == sum(len(group.logs) for group in self._groups) <= self._max_users
         assert self.evicted >= 0
         for group in self._groups:
-            newest = [log[log.head - 1] for log in group.logs.values()]
+            newest = [_newest(log) for log in group.logs.values()]
             assert newest == sorted(newest)
             assert not newest or group.due <= newest[0]
             assert not newest or newest[-1] <= group.latest
             for log in group.logs.values():
-                assert 1 <= len(log) <= group.count
+                if isinstance(log, float):
+                    continue
+                assert 2 <= len(log) <= group.count
                 assert 0 <= log.head < len(log)
                 assert log.head == 0 or len(log) == group.count
                 in_order = log[log.head :] + log[: log.head]
