@@ -94,17 +94,19 @@ def run_trio(program: Callable[[], Awaitable[T]]) -> T:
     """`trio.run`, with a single error out of its nursery groups.
 
     Raises:
-        UsageError: a setting was refused.
+        UsageError: a setting was refused, or a handler wants the process to end.
     """
     try:
         return trio.run(program)
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
+    except ConfigError as refused:
+        error: BaseException = refused
     except BaseExceptionGroup as group:
         error = _innermost(group)
-        if isinstance(error, ConfigError):
-            raise UsageError(str(error)) from None
-        raise error from None
+    if isinstance(error, ConfigError):
+        raise UsageError(str(error)) from None
+    if isinstance(error, SystemExit):
+        raise UsageError(f"the handler raised {error!r}, which ends the manager; let it raise an Exception")
+    raise error
 
 
 def _innermost(error: BaseException) -> BaseException:

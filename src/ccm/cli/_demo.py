@@ -36,9 +36,7 @@ def add_to(commands: Any) -> None:
 def demo(arguments: argparse.Namespace) -> int:
     """Run the command."""
     messages = arguments.messages or 18 * arguments.users
-    scenario = Scenario(
-        users=arguments.users, messages=messages, seed=arguments.seed, speed=arguments.speed
-    )
+    scenario = Scenario(users=arguments.users, messages=messages, seed=arguments.seed, speed=arguments.speed)
     if arguments.json:
         report = run_trio(partial(play, scenario))
         print_json(report.as_json())

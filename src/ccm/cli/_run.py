@@ -52,35 +52,38 @@ async def run(
         show: is called with a `View` every `PICTURES` seconds and at the end.
     """
     start = trio.current_time()
-    async with trio.open_nursery() as nursery:
-        async with ccm.open_manager(handler, config=config, deliver=witness.deliver) as manager:
-            await nursery.start(witness.read, manager)
+    looking = trio.CancelScope()
+    opened = ccm.open_manager(handler, config=config, deliver=witness.deliver)
+    async with trio.open_nursery() as nursery, opened as manager:
+        # The nursery is the outer one because the witness reads to the end, which closing makes.
+        await _attach(witness, manager, nursery)
 
-            def look() -> ccm.Statistics:
-                statistics = manager.statistics()
-                witness.look(statistics)
-                if show is not None:
-                    elapsed = trio.current_time() - start
-                    show(View(statistics=statistics, witness=witness, total=len(arrivals), elapsed=elapsed))
-                return statistics
+        def look() -> ccm.Statistics:
+            statistics = manager.statistics()
+            witness.look(statistics)
+            if show is not None:
+                elapsed = trio.current_time() - start
+                show(View(statistics=statistics, witness=witness, total=len(arrivals), elapsed=elapsed))
+            return statistics
 
-            looking: trio.CancelScope = await nursery.start(_look_often, look)
-            late = await _send(arrivals, manager, witness, start if paced else None)
-            await manager.drain()
-            looking.cancel()
-            seconds = trio.current_time() - start
-            errors = Counter(letter.error for letter in manager.dead_letters())
-        # The manager is closed: its events end, and the witness with them.
+        nursery.start_soon(_look_often, look, looking)
+        late = await _send(arrivals, manager, witness, start if paced else None)
+        await manager.drain()
+        looking.cancel()
+        seconds = trio.current_time() - start
+        errors = Counter(letter.error for letter in manager.dead_letters())
     return Finished(
         statistics=look(), seconds=seconds, late=late, failures=tuple(errors.most_common(5))
     )  # fmt: skip
 
 
-async def _look_often(
-    look: Callable[[], object], *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
-) -> None:
-    with trio.CancelScope() as scope:
-        task_status.started(scope)
+async def _attach(witness: Witness, manager: ccm.ConversationManager, nursery: trio.Nursery) -> None:
+    nursery.start_soon(witness.read, manager)
+    await witness.listening.wait()
+
+
+async def _look_often(look: Callable[[], object], scope: trio.CancelScope) -> None:
+    with scope:
         while True:
             look()
             await trio.sleep(PICTURES)
@@ -91,6 +94,7 @@ async def _send(
 ) -> float:
     """Hand in everything; returns by how much it was late at most."""
     late = 0.0
+    await trio.lowlevel.checkpoint()
     for arrival in arrivals:
         if start is not None:
             await trio.sleep_until(start + arrival.at)

@@ -65,10 +65,10 @@ class Scenario:
 
     @property
     def config(self) -> ccm.Config:
-        """Fewer slots than people, one each kept for CRITICAL and for HIGH; law G1 asserted after each step."""
+        """Fewer slots than people, of which one is kept for CRITICAL and one for HIGH."""
         limit = max(3, self.users * 4 // 5)
         return ccm.Config(
-            limit=limit, headroom={ccm.CRITICAL: 1, ccm.HIGH: 1}, rate_limit=None, debug=True,
+            limit=limit, headroom={ccm.CRITICAL: 1, ccm.HIGH: 1}, rate_limit=None,
             max_sessions=max(1000, self.users), drain=1.0,
         )  # fmt: skip
 
@@ -86,7 +86,9 @@ class Scenario:
         draw = random.Random(f"{self.seed}/{number}")
         tenant = tuple(TENANTS)[number % len(TENANTS)]
         channel = f"{tenant}/{draw.choice(TENANTS[tenant])}"
-        name = PEOPLE[number % len(PEOPLE)] + (str(number // len(PEOPLE) + 1) if number >= len(PEOPLE) else "")
+        name = PEOPLE[number % len(PEOPLE)] + (
+            str(number // len(PEOPLE) + 1) if number >= len(PEOPLE) else ""
+        )
         kinds, shares = list(SAYINGS), [share for share, _ in SAYINGS.values()]
         at, rush, said = draw.uniform(0, MEAN_GAP), RUSH_EVERY / 2, 0
         while True:
@@ -94,8 +96,9 @@ class Scenario:
             yield Arrival(
                 at / self.speed,
                 ccm.Message(
-                    f"{channel}/{name}", name, draw.choice(SAYINGS[kind][1]), id=f"{self.seed}-{number}-{said}",
-                    tenant=tenant, channel=channel, metadata={"kind": kind},
+                    f"{channel}/{name}", name, draw.choice(SAYINGS[kind][1]),
+                    id=f"{self.seed}-{number}-{said}", tenant=tenant, channel=channel,
+                    metadata={"kind": kind},
                 ),
             )  # fmt: skip
             said += 1
@@ -119,7 +122,7 @@ def bot(witness: Witness, seed: int) -> ccm.Router:
 
     # A message that moderation takes is not chatted about: then the side route's turn decides its outcome.
     add(
-        "moderation", FakeModel(latency=uniform(0.005, 0.020), seed=seed, reply="please mind the rules: {}".format),
+        "moderation", FakeModel(latency=uniform(0.005, 0.020), seed=seed, reply="mind the rules: {}".format),
         when=violation, priority=ccm.CRITICAL, ordered=False, answers=False, rate_limited=False,
     )  # fmt: skip
     add(

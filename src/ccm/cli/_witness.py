@@ -100,6 +100,7 @@ class Witness:
         self.rejections: Counter[str] = Counter()
         self.classes = {priority: ClassFigures() for priority in ccm.Priority}
         self.recent: deque[Answered] = deque(maxlen=8)
+        self.listening = trio.Event()
         self._limit = limit
         self._running = 0
         self._messages: dict[str, _Sent] = {}
@@ -171,7 +172,7 @@ class Witness:
         sent.replies += 1
         turn = self._open.get(reply.turn_id)
         seconds = trio.current_time() - sent.at
-        self.recent.append(Answered(message, turn and turn.priority, seconds))
+        self.recent.append(Answered(message, turn.priority if turn else None, seconds))
         if sent.ordered:
             conversation = self._conversations[message.conversation]
             if sent.place <= conversation.replied:
@@ -180,12 +181,10 @@ class Witness:
 
     # -- what the manager tells ------------------------------------------------------------------
 
-    async def read(
-        self, manager: ccm.ConversationManager, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Read the manager's events to their end; started as soon as none can be missed."""
+    async def read(self, manager: ccm.ConversationManager) -> None:
+        """Read the manager's events until it closes; `listening` is set once none can be missed."""
         async with manager.events(BUFFER) as stream:
-            task_status.started()
+            self.listening.set()
             async for event in stream:
                 self.note(event)
 
@@ -255,7 +254,7 @@ class Witness:
         if self.missed:
             self._find("events", f"{self.missed} events were not read; the checks are not complete")
         return [
-            self._check("G1", "conservation", f"exact at {self.looks} instants and at the end"),
+            self._check("G1", "conservation", f"exact at {self.looks} instants, the end among them"),
             self._check("outcome", "one outcome for every message", f"{self.sent} of {self.sent}"),
             self._check("G2", "order inside conversations",
                         f"{ordered} messages, {len(self._conversations)} conversations"),
@@ -286,4 +285,6 @@ class Witness:
             if outcomes != 1:
                 self._find("outcome", f"{id} got {outcomes} outcomes")
             elif message.replies != (end == "replied"):
-                self._find("outcome", f"{id} got {message.replies} replies, its outcome is {end or 'rejected'}")
+                self._find(
+                    "outcome", f"{id} got {message.replies} replies, its outcome is {end or 'rejected'}"
+                )

@@ -1,0 +1,191 @@
+"""`ccm replay`: real chat logs through a manager, and a check that nothing was lost or reordered."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from functools import partial
+from typing import Any, Literal
+
+import attrs
+
+import ccm
+from ccm._core.routes import check_handler
+from ccm.testing import Arrival, FakeModel, MalformedLine, irc_traffic, lognormal
+
+from ._console import MISSED, OK, UsageError, factor_or_max, load_tables, print_json, run_trio, say, whole
+from ._report import Report, build_report
+from ._run import Show, run
+from ._witness import Handler, Witness
+
+SHOWN = 20
+"""Malformed lines listed one by one; the rest is counted."""
+QUEUE = 1000
+"""Turns that may wait before the sender has to."""
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "replay",
+        help="send chat logs through a manager and check every outcome and the order",
+        description="Sends chat logs ('[HH:MM] <nick> text') through a manager and checks that every message "
+        "got one outcome and that each conversation was answered in order.",
+    )
+    parser.add_argument("logs", nargs="+", metavar="LOG", help="files; all start at the same time")
+    parser.add_argument(
+        "--speed", type=factor_or_max, default=60.0, metavar="X",
+        help="times as fast as it was said, 'max' is without pauses (default 60: a minute in a second)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--by", choices=("file", "user"), default="file",
+        help="what is a conversation: a whole file, or each person of a file (default file)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--handler", metavar="MODULE:FUNCTION",
+        help="async function that takes a turn and returns the answer; also found in this folder "
+        "(default: a stand-in that takes about a second of the log's time)",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=whole(1, 100_000), default=50, metavar="N", help="slots (default 50)")
+    parser.add_argument("--strict", action="store_true", help="stop at a malformed line, with exit code 2")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
+    parser.set_defaults(command=replay)
+
+
+@attrs.frozen(kw_only=True)
+class Replay:
+    """What to replay and how; `speed` None is as fast as the manager takes it."""
+
+    logs: tuple[str, ...]
+    by: Literal["file", "user"] = "file"
+    speed: float | None = 60.0
+    limit: int = 50
+
+    @property
+    def config(self) -> ccm.Config:
+        """Nothing that was really said is refused: a sender waits instead. Retries keep the log's time."""
+        scale = self.speed or 1.0
+        return ccm.Config(
+            limit=self.limit, queue_limit=QUEUE, conversation_limit=QUEUE, overflow=ccm.Overflow.WAIT,
+            max_sessions=2 * QUEUE + self.limit, rate_limit=None, max_text=1 << 30,
+            retry=ccm.RetryPolicy(attempts=3, base=0.1 / scale, cap=10.0 / scale), drain=1.0,
+        )  # fmt: skip
+
+    @property
+    def stand_in(self) -> FakeModel:
+        """Answers after about a second of the log's time; without pauses, after a few milliseconds."""
+        return FakeModel(latency=lognormal(0.002 if self.speed is None else 1.0 / self.speed, 0.5))
+
+    def read(self) -> tuple[list[Arrival], list[MalformedLine]]:
+        """The messages of all logs in order, and the lines that are none.
+
+        Raises:
+            UsageError: a log cannot be read.
+        """
+        malformed: list[MalformedLine] = []
+        try:
+            arrivals = irc_traffic(self.logs, speed=self.speed or 1.0, by=self.by, malformed=malformed.append)
+            return list(arrivals), malformed
+        except OSError as error:
+            raise UsageError(f"cannot read {error.filename!r}: {error.strerror}; name chat logs") from None
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+
+def load_handler(spec: str) -> Handler:
+    """The async function that `module:function` names; modules of the current folder are found too.
+
+    Raises:
+        UsageError: there is no such function, or it is not async.
+    """
+    module_name, _, path = spec.partition(":")
+    if not (module_name and path):
+        raise UsageError(f"--handler must be MODULE:FUNCTION, got {spec!r}; for example mybot:reply")
+    found: Any = _import(module_name)
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise UsageError(f"{module_name!r} has no {path!r}; name an async function that it defines")
+        found = getattr(found, name)
+    try:
+        check_handler("--handler", found)
+    except TypeError as error:
+        raise UsageError(str(error)) from None
+    return found  # type: ignore[no-any-return]
+
+
+def _import(name: str) -> Any:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(f"importing {name!r} failed: {error}; install what it needs") from None
+        raise UsageError(
+            f"no module named {error.name!r} in {os.getcwd()!r} or among the installed ones; "
+            "change to its folder or install it"
+        ) from None
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise UsageError(f"importing {name!r} failed: {problem}; 'python -m {name}' shows where") from None
+
+
+async def play(
+    job: Replay, arrivals: list[Arrival], handler: Handler, show: Show | None = None, *,
+    ordered: bool = True, notes: tuple[str, ...] = (), settings: dict[str, Any] | None = None,
+) -> Report:  # fmt: skip
+    """Run the replay and judge it. `ordered=False` gives up the order, and the check says so."""
+    witness = Witness(limit=job.limit)
+    router = ccm.Router()
+    add = router.route("chat", priority=ccm.by_content(), ordered=ordered)
+    add(witness.watch(handler, ordered=True))
+    finished = await run(router, job.config, arrivals, witness, paced=job.speed is not None, show=show)
+    return build_report(
+        "replay", witness, finished, targets={}, answer_all=False, notes=notes,
+        settings=attrs.asdict(job) | (settings or {}),
+    )  # fmt: skip
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Run the command."""
+    job = Replay(logs=tuple(arguments.logs), by=arguments.by, speed=arguments.speed, limit=arguments.limit)
+    tables = None if arguments.json else load_tables()
+    handler = load_handler(arguments.handler) if arguments.handler else job.stand_in
+    arrivals, malformed = job.read()
+    if malformed:
+        _tell(malformed)
+        if arguments.strict:
+            raise UsageError(
+                f"{_count(malformed)}; mend the logs, or leave out --strict to go on without them"
+            )
+    if not arrivals:
+        say("ccm: no message in these logs; a line looks like this: [12:34] <nick> text")
+    with tables.progress(len(arrivals)) if tables else contextlib.nullcontext() as show:
+        report = run_trio(
+            partial(play, job, arrivals, handler, show, notes=_notes(malformed),
+                    settings={"handler": arguments.handler, "malformed": len(malformed)})
+        )  # fmt: skip
+    if tables:
+        tables.print_report(report)
+    else:
+        print_json(report.as_json() | {"malformed": [attrs.asdict(line) for line in malformed]})
+    return OK if report.ok else MISSED
+
+
+def _count(malformed: list[MalformedLine]) -> str:
+    return f"{len(malformed)} malformed line{'s' * (len(malformed) > 1)}"
+
+
+def _notes(malformed: list[MalformedLine]) -> tuple[str, ...]:
+    return (f"{_count(malformed)} left out, see above",) if malformed else ()
+
+
+def _tell(malformed: list[MalformedLine]) -> None:
+    for line in malformed[:SHOWN]:
+        text = line.text if len(line.text) <= 80 else line.text[:77] + "..."
+        say(f"{line.file}:{line.line}: {line.reason}: {text!r}")
+    if len(malformed) > SHOWN:
+        say(f"... and {len(malformed) - SHOWN} more malformed lines")
