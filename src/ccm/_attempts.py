@@ -152,4 +152,3 @@ class Attempts:
         """The worker is done with it."""
         record.worker = None
         record.cancel_by = None
-        record.stuck = False

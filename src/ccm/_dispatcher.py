@@ -325,7 +325,6 @@ class Dispatcher:
             self.interrupt(record, "timeout", now)
         else:
             record.deadline = INF
-            record.stuck = True
             self.books.stuck += 1
             since = now - record.begun
             log.warning(

@@ -32,7 +32,7 @@ from ._core.routes import Handler, Route, Router, check_handler, select
 from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
 from ._dispatcher import GRACE, Dispatcher
-from ._errors import Duplicate, Reason, Rejected, Shed
+from ._errors import Duplicate, HandlerFailed, Reason, Rejected, Shed
 from ._message import Message, Priority, Reply
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -113,7 +113,6 @@ class ConversationManager:
 
         When cancelled, the turn is cancelled too: at once if it waits, else the handler is.
         """
-        await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
         if record is None:
             record = await self._wait_for_room(message, asked=True)
@@ -484,10 +483,13 @@ async def open_manager(
             finally:
                 await manager._shut_down(at_once=nursery.cancel_scope.cancel_called)
     except BaseExceptionGroup as group:
-        # The nursery wraps even a single error; whoever uses the block should see their own.
-        if len(group.exceptions) > 1:
+        # The nursery wraps even a single error; whoever uses the block should see their own. Who asked in
+        # the block and was told of the error that ended the manager has nothing to add to it.
+        all_ = group.exceptions
+        errors = [e for e in all_ if not isinstance(e, HandlerFailed) or e.__cause__ not in all_]
+        if len(errors) > 1:
             raise
-        only = group.exceptions[0]
+        only = errors[0]
     else:
         return
     raise only

@@ -39,7 +39,7 @@ class TurnRecord(Entry):
 
     __slots__ = (
         "answered", "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline", "degraded",
-        "error", "failures", "fate", "ledger", "message", "place", "redirect", "reply", "route", "session", "stuck", "text",
+        "error", "failures", "fate", "ledger", "message", "place", "redirect", "reply", "route", "session", "text",
         "useless", "waited", "waiters", "worker",
     )  # fmt: skip
 
@@ -78,7 +78,6 @@ class TurnRecord(Entry):
         self.worker: Any = None
         self.cancel_by: str | None = None
         self.asked = False
-        self.stuck = False
         self.degraded: str | None = None
         self.redirect: Outcome | None = None
         self.error: BaseException | None = None

@@ -139,7 +139,7 @@ class RateLimiter:
             0.0 when it is allowed now; else seconds such that it is allowed at ``now + seconds``, computed
             in floats, and at no earlier time.
         """
-        group = self._tenants.get(tenant, self._default)
+        group = self._tenants.get(tenant, self._default) if self._tenants else self._default
         if group is None:
             return 0.0
         log = group.logs.get((tenant, user))
@@ -165,7 +165,7 @@ class RateLimiter:
 
         O(1) amortised; for a new user at the bound O(distinct limits).
         """
-        group = self._tenants.get(tenant, self._default)
+        group = self._tenants.get(tenant, self._default) if self._tenants else self._default
         if group is None:
             return
         per = group.per
