@@ -30,6 +30,7 @@ from ccm import (
     by_content,
     matches,
 )
+from ccm import _events as events
 
 from .kit import Gate, Recorder, echo, opened, say, simulated, takes
 
@@ -203,7 +204,7 @@ async def test_the_route_decides_the_class_unless_the_message_says_so() -> None:
         for message in (say("hey!", "a"), say("hm", "b"), say("hm", "d", priority=CRITICAL)):
             await manager.ask(message)
         async for event in stream:
-            if hasattr(event, "priority") and type(event).__name__ == "Accepted":
+            if isinstance(event, events.Accepted):
                 seen.append((event.conversation, event.priority.name))
                 if len(seen) == 3:
                     break
@@ -293,7 +294,7 @@ def test_wrong_settings_of_a_route_are_refused(
 def test_a_handler_of_a_route_must_be_async() -> None:
     router = Router()
     with pytest.raises(TypeError, match="handler of route 'chat' must be an async function"):
-        router.route("chat")(lambda turn: "hello")  # type: ignore[arg-type, return-value]
+        router.route("chat")(lambda turn: "hello")  # type: ignore[type-var]
     assert router.routes(Config()) == ()
 
 
