@@ -62,6 +62,7 @@ class Scheduler:
         self._by_seconds = by_seconds
         self._mean = 1.0
         self._debts: dict[str, float] = {}
+        self._uncharged: set[int] = set()  # running, started when no other tenant waited: nothing to correct
         self._lanes: dict[str, Lane] = {}
         self._loose: dict[str, int] = {}
         self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
@@ -148,6 +149,8 @@ class Scheduler:
             ):
                 entry.lane = lane
                 self._run(entry, lane)
+                if self._by_seconds:
+                    self._uncharged.add(entry.id)
                 return True
             if not entry.ordered:
                 # Tags in a row, as if one lane: many unordered turns earn no more than ordered ones.
@@ -289,6 +292,8 @@ class Scheduler:
         self._unqueue(entry)
         lane.unlink(entry)
         self._run(entry, lane)
+        if alone and self._by_seconds:
+            self._uncharged.add(entry.id)
         return entry
 
     def _stop(self, entry: Entry, seconds: float) -> Lane:
@@ -304,10 +309,13 @@ class Scheduler:
     def _correct(self, entry: Entry, lane: Lane, seconds: float) -> None:
         """The estimate charged at the start becomes the real cost: the rest is charged at the next join."""
         lane.debt += seconds - entry.cost
-        debts = self._debts
-        debts[entry.tenant] = debts.pop(entry.tenant, 0.0) + seconds - entry.cost
-        if len(debts) > _MAX_DEBTORS:
-            del debts[next(iter(debts))]
+        if entry.id in self._uncharged:
+            self._uncharged.remove(entry.id)
+        else:
+            debts = self._debts
+            debts[entry.tenant] = debts.pop(entry.tenant, 0.0) + seconds - entry.cost
+            if len(debts) > _MAX_DEBTORS:
+                del debts[next(iter(debts))]
         self._mean += (seconds - self._mean) / 16
 
     def _tenant_share(self, group: Group) -> float:
@@ -438,6 +446,7 @@ class Scheduler:
         ready = [lane for groups in self._groups for g in groups.values() for lane in g.lanes]
         assert self.ready == len(ready) == len(set(map(id, ready))) == sum(self._ready)
         assert self.used == len(self.running)
+        assert self._uncharged <= self.running.keys()
         assert self.deadline == (self._timers[0][0] if self._timers else INF)
         for lane in {id(lane): lane for lane in [*lanes, *ready]}.values():
             lane._check()
