@@ -178,7 +178,7 @@ def _check_failure(instance: Any, field: Any, value: Any) -> None:
 
 def _rate(value: Any) -> Any:
     """A table or a pair from a file becomes a RateLimit; 0 and false switch it off."""
-    if isinstance(value, Mapping) and set(value) <= {"count", "per"}:
+    if isinstance(value, Mapping) and set(value) == {"count", "per"}:
         return RateLimit(**value)
     if isinstance(value, (list, tuple)) and len(value) == 2:
         return RateLimit(value[0], per=value[1])

@@ -66,7 +66,7 @@ def _from_file(path: str | os.PathLike[str] | None) -> list[tuple[str, Any, str]
             table = tomllib.load(file)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {os.fspath(path)!r}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{os.fspath(path)!r} is not valid TOML: {error}") from error
     table = table.get("ccm", table)
     if not isinstance(table, dict):
@@ -84,7 +84,8 @@ def _from_env(env: Mapping[str, str], fields: Mapping[str, Any]) -> list[tuple[s
         if variable.startswith("CCM_") and not variable.startswith("CCM_TEST_"):
             name = variable[4:].lower()
             if name in fields:
-                found.append((name, _parsed(variable, env[variable], _toml_value), variable))
+                parse = _bool if isinstance(fields[name].default, bool) else _toml_value
+                found.append((name, _parsed(variable, env[variable], parse), variable))
             else:
                 raise ConfigError(f"unknown setting {name!r} in {variable}; known are: {', '.join(fields)}")
     return _last_wins_in_file_order(found)
