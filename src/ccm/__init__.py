@@ -6,6 +6,8 @@ conversation, priority between messages, fairness between tenants, bounded every
 
 from __future__ import annotations
 
+from types import FunctionType as _FunctionType
+
 from ._books import DeadLetter
 from ._bus import EventStream
 from ._config import Config, OnBusy, Overflow, RateLimit, RetryPolicy
@@ -108,6 +110,6 @@ _public = globals().copy()
 for _name in __all__:
     _object = _public[_name]
     # Whoever meets one of them in a traceback or in the documentation finds it where it is public.
-    if getattr(_object, "__module__", "").startswith("ccm.") and isinstance(_object, type):
+    if getattr(_object, "__module__", "").startswith("ccm.") and isinstance(_object, (type, _FunctionType)):
         _object.__module__ = __name__
 del _public, _name, _object

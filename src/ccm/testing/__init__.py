@@ -30,6 +30,8 @@ Needs neither pytest nor hypothesis and works with both. With Hypothesis, draw t
 
 from __future__ import annotations
 
+from types import FunctionType as _FunctionType
+
 from ccm.testing._instruments import CancelAt, WhenIdle
 from ccm.testing._model import Failures, FakeModel, Latency, ModelError, constant, lognormal, uniform
 from ccm.testing._simulate import Deadlock, Livelock, Overrun, Stuck, simulate
@@ -57,3 +59,11 @@ __all__ = [
     "traffic",
     "uniform",
 ]
+
+_public = globals().copy()
+for _name in __all__:
+    _object = _public[_name]
+    # As in `ccm`: shown where it is public.
+    if isinstance(_object, (type, _FunctionType)):
+        _object.__module__ = __name__
+del _public, _name, _object
