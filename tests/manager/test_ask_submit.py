@@ -206,15 +206,19 @@ async def test_cancelling_ask_cancels_a_waiting_turn_at_once() -> None:
 
 
 @simulated
-async def test_ask_in_a_cancelled_scope_hands_nothing_in() -> None:
-    async with opened(echo) as manager:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await manager.ask(say())
+async def test_calls_in_a_cancelled_scope_start_no_handler() -> None:
+    handler = Recorder()
+    async with opened(handler) as manager:
         with trio.CancelScope() as scope:
             scope.cancel()
             await manager.submit(say())
         assert manager.statistics().received == 0
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await manager.ask(say())
+        await manager.wait_idle()
+        assert manager.statistics().outcomes["replied"] == 0
+    assert handler.starts == []
 
 
 @simulated
