@@ -102,17 +102,17 @@ class Dispatcher:
         One is enough: whatever could not start before the slot was free still cannot once it is taken again.
         """
         scheduler = self.scheduler
-        if now >= scheduler.deadline:
+        if now >= scheduler.timers.next:
             self._due(now)
             self._fill(now)
         record = self._take(now) if scheduler.ready else None
-        if self.watched or scheduler.deadline < self.wake:
+        if self.watched or scheduler.timers.next < self.wake:
             self.changed(now)
         return record
 
     def dispatch(self, now: float) -> None:
         """Bring everything up to `now` and start every turn that may start (law G7). O(log n) each."""
-        if now >= self.scheduler.deadline:
+        if now >= self.scheduler.timers.next:
             self._due(now)
         self._fill(now)
         self.changed(now)
@@ -139,7 +139,7 @@ class Dispatcher:
 
     def changed(self, now: float) -> None:
         """After every step: set the alarm, let senders in, tell who waits for silence, check G1."""
-        deadline = self.scheduler.deadline
+        deadline = self.scheduler.timers.next
         if deadline < self.wake:
             self._wake_at(deadline)
         if self.on_room is not None:
@@ -312,7 +312,7 @@ class Dispatcher:
         # Whatever dispatch has started meanwhile has lowered the alarm by itself.
         self._wake_at(
             min(
-                self.wake, overdue, self.scheduler.deadline, self.sessions.next_deadline(),
+                self.wake, overdue, self.scheduler.timers.next, self.sessions.next_deadline(),
                 self._next_trim,
             )
         )  # fmt: skip

@@ -113,6 +113,7 @@ class ConversationManager:
 
         When cancelled, the turn is cancelled too: at once if it waits, else the handler is.
         """
+        await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
         if record is None:
             record = await self._wait_for_room(message, asked=True)
@@ -178,7 +179,7 @@ class ConversationManager:
         if self._closed or get_ident() != self._thread:
             self._refuse_use()
         scheduler, admission = self._scheduler, self._admission
-        if now >= scheduler.deadline:
+        if now >= scheduler.timers.next:
             self._dispatcher.dispatch(now)
         refusal = admission.message(message, now)
         if refusal is not None:
@@ -212,7 +213,7 @@ class ConversationManager:
         for side, urgency in sides:
             self._accept_side(side, message, urgency, now)
         dispatcher = self._dispatcher
-        if dispatcher.watched or scheduler.deadline < dispatcher.wake:
+        if dispatcher.watched or scheduler.timers.next < dispatcher.wake:
             dispatcher.changed(now)
         return record
 

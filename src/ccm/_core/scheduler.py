@@ -7,13 +7,13 @@ tells it what happened (`add`, `finish`, `retry`, ...) and when, and asks `next`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from heapq import heapify, heappop, heappush
 from typing import final
 
 import attrs
 
 from .fair import FairQueue
 from .lanes import CLASSES, DONE, INF, LOW, NEW, RETRYING, RUNNING, STATES, WAITING, Entry, Group, Lane
+from .timers import Timers
 
 _SLACK = 64
 _MAX_DEBTORS = 10_000
@@ -45,7 +45,7 @@ class Scheduler:
     holds the tenants that have ready lanes of effective class c, and empty groups to be used again;
     `_queued[c]` are the WAITING entries of class c in order of arrival, `_retrying` those in state
     RETRYING. Every waiting lane whose class may change or whose head may become ready later has an
-    entry in `_timers` no later than that time, and so has every waiting entry that expires. Stale
+    entry in `timers` no later than that time, and so has every waiting entry that expires. Stale
     timers and empty groups are at most twice as many as ever waited at once, and a constant.
     """
 
@@ -68,14 +68,12 @@ class Scheduler:
         self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
         self._groups: list[dict[str, Group]] = [{} for _ in range(CLASSES)]
         self._queued: list[dict[int, Entry]] = [{} for _ in range(CLASSES)]
-        self._timers: list[tuple[float, int, Lane | Entry]] = []
-        self._timer_count = 0
+        self.timers: Timers[Lane | Entry] = Timers()
         self.running: dict[int, Entry] = {}
         self.used = 0
         self.ready = 0
         self._ready = [0] * CLASSES
         self.waiting = 0
-        self.deadline = INF
         self._retrying: dict[int, Entry] = {}
 
     # -- bounds ----------------------------------------------------------------------------------
@@ -174,8 +172,8 @@ class Scheduler:
         Raises:
             RuntimeError: a timer has come due; call `due(now)` first.
         """
-        if self.deadline <= now:
-            raise RuntimeError(f"a timer was due at {self.deadline!r}; call due({now!r}) first")
+        if self.timers.next <= now:
+            raise RuntimeError(f"a timer was due at {self.timers.next!r}; call due({now!r}) first")
         if not self.ready:
             return None
         for klass, ready in enumerate(self._ready):
@@ -246,25 +244,17 @@ class Scheduler:
         Expired entries are taken out already. O(log n) for each timer that came due.
         """
         expired = []
-        while self._timers and self._timers[0][0] <= now:
-            time, _, item = heappop(self._timers)
+        while (item := self.timers.take(now)) is not None:
             if isinstance(item, Entry):
-                if item.state in (WAITING, RETRYING) and item.expires == time:
-                    self.cancel(item, now)
-                    expired.append(item)
-            elif item.wake == time:
-                item.wake = INF
-                if item.head is not None and item.running is None:
-                    self._refresh(item, now)
-        self.deadline = self._timers[0][0] if self._timers else INF
+                self.cancel(item, now)
+                expired.append(item)
+            elif item.head is not None and item.running is None:
+                self._refresh(item, now)
         return expired
 
     def next_deadline(self) -> float:
-        """When `due` must be called at the latest; inf when nothing can come due. O(1).
-
-        The same as the attribute `deadline`, which is there for the path of every message.
-        """
-        return self.deadline
+        """When `due` must be called at the latest; inf when nothing can come due. O(1)."""
+        return self.timers.next
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -407,19 +397,8 @@ class Scheduler:
         self._ready[group.klass] -= 1
 
     def _remind(self, time: float, item: Lane | Entry) -> None:
-        """Set a timer, unless the item has one that is as early: a timer that is early does no harm."""
-        if item.wake <= time:
-            return
-        item.wake = time
-        self._timer_count += 1
-        timers = self._timers
-        heappush(timers, (time, self._timer_count, item))
-        if len(timers) > 2 * (len(self._lanes) + self.waiting + len(self._retrying)) + _SLACK:
-            # By item: what waited, ran and waits again may have been reminded twice of the same time.
-            valid = {id(timer[2]): timer for timer in timers if timer[2].wake == timer[0]}
-            self._timers = timers = list(valid.values())
-            heapify(timers)
-        self.deadline = timers[0][0]
+        live = len(self._lanes) + 2 * (self.waiting + len(self._retrying))  # entries, and lanes of one
+        self.timers.remind(time, item, live)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -447,13 +426,13 @@ class Scheduler:
         assert self.ready == len(ready) == len(set(map(id, ready))) == sum(self._ready)
         assert self.used == len(self.running)
         assert self._uncharged <= self.running.keys()
-        assert self.deadline == (self._timers[0][0] if self._timers else INF)
+        self.timers._check()
         for lane in {id(lane): lane for lane in [*lanes, *ready]}.values():
             lane._check()
             assert lane.head is not None or lane.running is not None
             if lane.head is not None and lane.running is None and lane.group is None:
                 assert lane.wake <= lane.head.not_before
-                assert any(t[2] is lane and t[0] == lane.wake for t in self._timers)
+                assert self.timers.holds(lane)
         for klass, groups in enumerate(self._groups):
             self._tenants[klass]._check()
             assert sum(bool(g.lanes) for g in groups.values()) == len(self._tenants[klass])
@@ -471,4 +450,4 @@ class Scheduler:
         assert sum(lane.size for lane in lanes) <= self.waiting + self.retrying
         for entry in queued:
             if entry.expires < INF:
-                assert any(t[2] is entry and t[0] == entry.wake == entry.expires for t in self._timers)
+                assert entry.wake == entry.expires and self.timers.holds(entry)
