@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from ._table import Row, show
+from ._table import Row, markdown, show
 from .reference import ORIGIN
 from .rows import CASES, measure
 
@@ -26,6 +26,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"rows: {', '.join(CASES)} (default: all)")
     parser.add_argument("--json", metavar="FILE", help="write the rows as JSON; '-' is the standard output")
+    parser.add_argument("--markdown", metavar="FILE", help="write the table for the documentation")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of each row (default: 5)")
     parser.add_argument(
         "--quick", action="store_true", help="a tiny run that shows that it works; not judged"
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.append(measure(CASES[name], rounds=1 if options.quick else options.rounds, quick=options.quick))
     # Whoever wants JSON on the standard output wants nothing else there.
     show(rows, sys.stderr if options.json == "-" else sys.stdout)
+    if options.markdown:
+        Path(options.markdown).write_text(markdown(rows), encoding="utf-8")
     if options.json:
         text = json.dumps(report(rows, options), indent=2, ensure_ascii=False) + "\n"
         if options.json == "-":

@@ -119,3 +119,13 @@ def plain(rows: Sequence[Row]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table for the documentation, ratios first."""
+    head = ("what", "ratio", "reach", "ratio of pairs", "ccm", "reference", "row")
+    lines = [head, ("---",) * len(head)]
+    for row in rows:
+        name, what, ours, theirs, ratio, pairs, reach, _ = row.cells()
+        lines.append((what, ratio, reach, pairs, ours, theirs, f"`{name}`"))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -15,7 +15,7 @@ import ccm
 from benchmarks import loadcurve, reference, workloads
 from benchmarks.__main__ import main, parse
 from benchmarks._measure import Absent, Series, Void, interleave
-from benchmarks._table import COLUMNS, Reach, Row, plain, show
+from benchmarks._table import COLUMNS, Reach, Row, markdown, plain, show
 from benchmarks.rows import CASES, Case, measure
 
 RIVALS = {"telegram": "telegram", "telegram_submit": "telegram", "aiogram": "aiogram"}
@@ -139,6 +139,7 @@ def test_table_has_a_line_per_row_with_and_without_figures() -> None:
     assert ">= 0.5 x" in text[1]
     assert text[1].endswith("reached")
     assert len(text) == 3
+    assert "| w | 0.50 | >= 0.5 x | 0.50 | 2,000 msg/s | 4,000 msg/s (ref) | `r` |\n" in markdown([full])
     out = io.StringIO()
     show([full], out)
     assert "reached" in out.getvalue()
