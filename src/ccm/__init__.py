@@ -38,8 +38,9 @@ from ._errors import (
     TurnCancelled,
 )
 from ._events import Event, Lagged
-from ._manager import ConversationManager, open_manager
+from ._manager import ConversationManager
 from ._message import Message, Priority, Reply
+from ._opening import open_manager
 from ._outcome import Cancelled, Failed, Merged, Replied
 from ._receipt import Receipt
 from ._sessions import Session

@@ -86,13 +86,14 @@ class Attempts:
         if isinstance(error, Permanent):
             return None
         policy = record.route.retry
-        uniform = random.random()  # noqa: S311 - spreads retries, protects nothing
+        uniform = random.random()
         if isinstance(error, Busy):
             # The message is not to blame: its attempts are not used up, only the patience with it.
             record.busies += 1
             if record.busies >= BUSY_LIMIT:
                 return None
-            return max(error.retry_after, uniform * min(policy.cap, policy.base * 2.0 ** min(record.busies, 60)))
+            ceiling = min(policy.cap, policy.base * 2.0 ** min(record.busies, 60))
+            return max(error.retry_after, uniform * ceiling)
         record.failures += 1
         return backoff(policy, record.failures, uniform)
 

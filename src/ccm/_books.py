@@ -87,7 +87,9 @@ class Books:
             channel = OTHER_CHANNELS
         channels[channel] = channels.get(channel, 0) + 1
 
-    def bury(self, message: Message, route: str, attempts: int, error: BaseException | None, at: float) -> int:
+    def bury(
+        self, message: Message, route: str, attempts: int, error: BaseException | None, at: float
+    ) -> int:
         """Keep a message that failed for good; returns its number. O(1)."""
         self.dead_count += 1
         letter = DeadLetter(

@@ -240,7 +240,10 @@ class Config:
     preempt: bool = _field(False, _kind(bool, "true or false"), "CRITICAL may take the slot of a LOW turn")
     adaptive: None = _field(None, _check_reserved, "limit that adapts to the provider")
     max_wait: Mapping[Priority, float] = _field(
-        MappingProxyType({}), _check_max_wait, "seconds a turn of a class may wait until it expires", _max_wait
+        MappingProxyType({}),
+        _check_max_wait,
+        "seconds a turn of a class may wait until it expires",
+        _max_wait,
     )
     timeout: float = _field(30.0, _number(0, above=True, infinite=True), "seconds one attempt may take")
     retry: RetryPolicy = _field(
@@ -294,7 +297,7 @@ class Config:
         Raises:
             ConfigError: unknown key or bad value; names it, its source and what is allowed.
         """
-        from ._config_load import load  # noqa: PLC0415 - the parser is needed only here
+        from ._config_load import load
 
         config, _ = load(cls, path, env)
         return config

@@ -65,7 +65,9 @@ def _from_file(path: str | os.PathLike[str] | None) -> list[tuple[str, Any, str]
         with open(path, "rb") as file:
             table = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration file {os.fspath(path)!r}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot read the configuration file {os.fspath(path)!r}: {error.strerror}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{os.fspath(path)!r} is not valid TOML: {error}") from error
     table = table.get("ccm", table)

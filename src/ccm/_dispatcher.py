@@ -92,9 +92,7 @@ class Dispatcher:
         if self.scheduler.used > self.books.peak_running:
             self.books.peak_running = self.scheduler.used
         if self.bus.active:
-            self.bus.publish(
-                events.Started(now, record.id, record.key, record.attempt, now - record.arrived)
-            )
+            self.bus.publish(events.Started(now, record.id, record.key, record.attempt, now - record.arrived))
 
     def following(self, now: float) -> TurnRecord | None:
         """The next turn, for the worker that has just ended one.
@@ -223,9 +221,7 @@ class Dispatcher:
         outcome: Outcome = record.outcome  # type: ignore[assignment]
         waited = record.waited if record.waited >= 0.0 else now - record.arrived
         self.bus.publish(
-            events.Ended(
-                now, record.id, record.key, record.route.name, record.klass, outcome, waited, served
-            )
+            events.Ended(now, record.id, record.key, record.route.name, record.klass, outcome, waited, served)
         )
 
     def cancel(self, record: TurnRecord, by: str, now: float) -> None:

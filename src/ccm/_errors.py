@@ -68,7 +68,7 @@ class _ErrorOutcome(CcmError, Outcome):
         return type(self)(*self.args)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.args == self.args  # type: ignore[attr-defined]
+        return type(other) is type(self) and other.args == self.args
 
     def __hash__(self) -> int:
         return hash((type(self), self.args))
@@ -240,7 +240,7 @@ class StorageError(CcmError):
     """The storage could not do what was asked; nothing is pretended to be saved."""
 
 
-class Busy(Exception):  # noqa: N818 - a signal that handlers raise, not an error of ccm
+class Busy(Exception):
     """Raised by a handler: whoever answers is busy (a provider's 429); retry later.
 
     Args:
@@ -254,5 +254,5 @@ class Busy(Exception):  # noqa: N818 - a signal that handlers raise, not an erro
         self.retry_after = retry_after
 
 
-class Permanent(Exception):  # noqa: N818 - a signal that handlers raise, not an error of ccm
+class Permanent(Exception):
     """Raised by a handler: this message can never be answered; do not retry."""

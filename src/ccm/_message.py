@@ -25,7 +25,7 @@ class Priority(enum.IntEnum):
 
 
 # Our own generator: tests freeze the global one, and a fork must not hand out its parent's ids.
-_ids = random.Random()  # noqa: S311 - ids are unique, not secret
+_ids = random.Random()
 os.register_at_fork(after_in_child=lambda: _ids.seed())
 
 

@@ -38,9 +38,9 @@ class TurnRecord(Entry):
     """
 
     __slots__ = (
-        "answered", "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline", "degraded",
-        "error", "failures", "fate", "ledger", "message", "place", "redirect", "reply", "route", "session", "text",
-        "useless", "waited", "waiters", "worker",
+        "answered", "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline",
+        "degraded", "error", "failures", "fate", "ledger", "message", "place", "redirect", "reply", "route",
+        "session", "text", "useless", "waited", "waiters", "worker",
     )  # fmt: skip
 
     def __init__(

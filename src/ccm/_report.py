@@ -59,7 +59,10 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
 def _queues(dispatcher: Dispatcher, now: float) -> MappingProxyType[Priority, ClassQueue]:
     queues = zip(Priority, dispatcher.scheduler.queues(), strict=True)
     return MappingProxyType(
-        {p: ClassQueue(waiting=q.waiting, oldest=0.0 if q.oldest is None else now - q.oldest) for p, q in queues}
+        {
+            p: ClassQueue(waiting=q.waiting, oldest=0.0 if q.oldest is None else now - q.oldest)
+            for p, q in queues
+        }
     )
 
 

@@ -9,8 +9,8 @@ have the same reason, a measured cost on the path of every message:
   there wakes it, once, in the same synchronous step; and if it is cancelled while parked, the abort
   function takes it out, so nobody can hand it a turn that it would never see.
 * All turns of a worker share one cancel scope. It is cancelled for one turn only (`interrupt` checks
-  which turn the worker has), and a scope that has been cancelled is replaced before the next turn. Time-outs are
-  kept by the dispatcher's timekeeper as plain numbers.
+  which turn the worker has), and a scope that has been cancelled is replaced before the next turn.
+  Time-outs are kept by the dispatcher's timekeeper as plain numbers.
 
 The scope is shielded: a surrounding cancellation must not end turns that may still finish within the
 drain deadline. The shield ends there at the latest, when the dispatcher interrupts every worker.

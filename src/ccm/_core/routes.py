@@ -36,7 +36,7 @@ class Route:
     ordered: bool = True
     answers: bool = True
     timeout: float = 30.0
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     max_wait: float | None = None
     rate_limited: bool = True
     fallback: Handler | None = None
@@ -92,8 +92,8 @@ class Router:
                 raise refuse(field, value, "seconds > 0 or None")
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise refuse("retry", retry, "a RetryPolicy or None")
-        if when is not None and not callable(when):
-            raise TypeError(f"when must be a function of a message or None, got {when!r}; see ccm.matches")
+        if when is not None and (not callable(when) or inspect.iscoroutinefunction(when)):
+            raise TypeError(f"when must be a plain function of a message, got {when!r}; see ccm.matches")
         if not callable(priority):
             priority = check_priority(priority)
         if fallback is not None:

@@ -82,8 +82,14 @@ class Scheduler:
         """Change the number of slots; running turns keep theirs, `next` tells what may start. O(1)."""
         if limit < 1:
             raise ValueError(f"limit must be >= 1, got {limit!r}")
-        if len(headroom) != CLASSES or not all(0 <= h < limit for h in headroom) or [*headroom] != sorted(headroom):
-            raise ValueError(f"headroom must be {CLASSES} rising numbers from 0 to limit - 1, got {headroom!r}")
+        if (
+            len(headroom) != CLASSES
+            or not all(0 <= h < limit for h in headroom)
+            or [*headroom] != sorted(headroom)
+        ):
+            raise ValueError(
+                f"headroom must be {CLASSES} rising numbers from 0 to limit - 1, got {headroom!r}"
+            )
         self.limit = limit
         self._caps = tuple(limit - h for h in headroom)
 
@@ -140,11 +146,7 @@ class Scheduler:
             lane = Lane(entry.key)
             if entry.ordered:
                 lanes[entry.key] = lane
-            if (
-                self.used < self._caps[entry.priority]
-                and entry.not_before <= now
-                and now < entry.expires
-            ):
+            if self.used < self._caps[entry.priority] and entry.not_before <= now and now < entry.expires:
                 entry.lane = lane
                 self._run(entry, lane)
                 if self._by_seconds:
@@ -416,9 +418,7 @@ class Scheduler:
 
     def startable(self) -> list[int]:
         """The effective classes that have a startable lane and a slot they may use (law G7: none)."""
-        return [
-            c for c in range(CLASSES) if self._ready[c] and self.used < self._caps[c]
-        ]
+        return [c for c in range(CLASSES) if self._ready[c] and self.used < self._caps[c]]
 
     def _check(self) -> None:
         lanes = list(self._lanes.values())

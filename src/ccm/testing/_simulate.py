@@ -7,6 +7,7 @@ of each pass of the run loop, the switch that sorts them first, and the cancel s
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
@@ -124,15 +125,20 @@ def simulate(
 
 @contextmanager
 def _schedule(seed: int) -> Iterator[None]:
-    """Let `seed` choose the schedule of the runs in this block; put everything back afterwards."""
-    allowed, state = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate()
+    """Let `seed` choose the schedule of the runs in this block; put everything back afterwards.
+
+    The process's own generator is seeded too: the delays of retries are drawn from it.
+    """
+    allowed, state, shared = _run._ALLOW_DETERMINISTIC_SCHEDULING, _run._r.getstate(), random.getstate()
     _run._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
     _run._r.seed(seed)
+    random.seed(seed)
     try:
         yield
     finally:
         _run._ALLOW_DETERMINISTIC_SCHEDULING = allowed  # type: ignore[misc]
         _run._r.setstate(state)
+        random.setstate(shared)
 
 
 class _Guard(trio.abc.Instrument):

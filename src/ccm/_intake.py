@@ -1,0 +1,262 @@
+"""The way in: one message at a time, judged and put in its place before anything else can happen."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from threading import get_ident
+from typing import Any, NoReturn, final
+
+import attrs
+import outcome as outcome_lib
+import trio
+from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+
+from . import _events as events
+from ._config import Config
+from ._core.admission import Admission, Displace, Refuse, Repeat, Wait
+from ._core.dedupe import DedupeWindow
+from ._core.lanes import INF, RUNNING, WAITING
+from ._core.ratelimit import RateLimiter
+from ._core.routes import Route, select
+from ._dispatcher import Dispatcher
+from ._errors import Duplicate, Reason, Rejected, Shed
+from ._message import Message, Priority
+from ._receipt import Receipt
+from ._record import TurnRecord
+
+# Plain numbers index lists faster than an enum's members do.
+_PLAIN = tuple(range(len(Priority)))
+
+
+@attrs.define(eq=False)
+class _Sender:
+    """A task that waits in `submit` or `ask` until there is room for its message."""
+
+    task: trio.lowlevel.Task
+    message: Message
+    asked: bool
+
+
+@final
+class Intake:
+    """Takes messages in or refuses them; synchronous, so that their order is the order of the calls.
+
+    Invariants: with senders waiting, nobody else is let in before them; a refused message has changed
+    nothing but the counts of what was refused.
+    """
+
+    def __init__(self, routes: tuple[Route, ...], config: Config, dispatcher: Dispatcher) -> None:
+        self._routes = routes
+        self._only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        self._preempts = config.preempt
+        self._dispatcher = dispatcher
+        self._scheduler = dispatcher.scheduler
+        self._sessions = dispatcher.sessions
+        self._books = dispatcher.books
+        self._bus = dispatcher.bus
+        self._limited = config.enabled and config.rate_limit is not None
+        self._limiter = RateLimiter(default=config.rate_limit if self._limited else None)
+        window = DedupeWindow[TurnRecord](window=config.dedupe_window) if config.dedupe_window else None
+        self._admission = Admission(
+            scheduler=self._scheduler, sessions=self._sessions, limiter=self._limiter, window=window,
+            overflow=config.overflow, max_text=config.max_text,
+        )  # fmt: skip
+        self._max_wait = tuple(config.max_wait.get(p, INF) for p in Priority)
+        self._thread = get_ident()
+        self._last_id = 0
+        self.senders: deque[_Sender] = deque()
+        self.closed = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether new messages are refused."""
+        return self._admission.draining
+
+    def stop(self, now: float) -> None:
+        """Refuse new messages from now on; senders that wait are told so."""
+        if not self._admission.draining:
+            self._admission.draining = True
+            self._bus.publish(events.DrainStarted(now))
+            self._let_senders_in(now)
+
+    def accept(self, message: Message, now: float, *, asked: bool) -> TurnRecord | None:
+        """Take the message in (None: its sender has to wait). The order is fixed here, before any await."""
+        if type(message) is not Message:
+            raise TypeError(f"message must be a ccm.Message, got {message!r}; build one first")
+        if self.closed or get_ident() != self._thread:
+            self._refuse_use()
+        scheduler, admission = self._scheduler, self._admission
+        if now >= scheduler.timers.next:
+            self._dispatcher.dispatch(now)
+        refusal = admission.message(message, now)
+        if refusal is not None:
+            self._reject(message, refusal, now)
+        route = self._only
+        sides: Sequence[tuple[Route, int]] = ()
+        if route is None:
+            route, others = select(self._routes, message)
+            if route is None:
+                self._reject(message, Refuse(Reason.NO_ROUTE), now)
+            # Rules are the user's code and may raise: ask them all before anything is changed.
+            sides = [(side, _PLAIN[side.priority_of(message, None)]) for side in others]
+        priority = _PLAIN[route.priority_of(message, None)]
+        limited = self._limited and route.rate_limited
+        verdict = admission.turn(message, priority, route.ordered, limited, now)
+        if verdict is not None:
+            if isinstance(verdict, Wait):
+                return None
+            if isinstance(verdict, Refuse):
+                for side, urgency in sides:
+                    self._accept_side(side, message, urgency, now)
+                self._dispatcher.changed(now)
+                self._reject(message, verdict, now)
+            self._displace(verdict, now)
+        if limited:
+            self._limiter.record(message.tenant, message.user, now)
+        record = self._add(message, route, priority, self._books.messages, now)
+        record.asked = asked
+        if not message.generated_id and admission.window is not None:
+            admission.window.put((message.tenant, message.id), record, now)
+        for side, urgency in sides:
+            self._accept_side(side, message, urgency, now)
+        dispatcher = self._dispatcher
+        if dispatcher.watched or scheduler.timers.next < dispatcher.wake:
+            dispatcher.changed(now)
+        return record
+
+    def _accept_side(self, route: Route, message: Message, priority: int, now: float) -> None:
+        """A turn beside the answering one: judged and counted on its own."""
+        limited = self._limited and route.rate_limited
+        verdict = self._admission.turn(message, priority, route.ordered, limited, now)
+        if isinstance(verdict, Displace):
+            self._displace(verdict, now)
+        elif verdict is not None:
+            reason = verdict.reason if isinstance(verdict, Refuse) else Reason.OVERLOADED
+            self._books.sides.reject(reason)
+            self._publish_refusal(message, reason, now)
+            return
+        record = self._add(message, route, priority, self._books.sides, now)
+        record.asked = True  # its reply, if any, goes to nobody
+
+    def _add(self, message: Message, route: Route, priority: int, ledger: Any, now: float) -> TurnRecord:
+        """Put an admitted turn where it belongs: to a worker, or into its lane."""
+        books = self._books
+        session = self._sessions.enter(
+            message.conversation, message.tenant, message.channel, message.user, now
+        )
+        if message.channel:
+            books.count_channel(message.channel)
+        books.arrivals.add(now)
+        self._last_id += 1
+        wait = route.max_wait if route.max_wait is not None else self._max_wait[priority]
+        expires = now + wait
+        if message.deadline is not None and message.deadline < expires:
+            expires = message.deadline
+        record = TurnRecord(
+            self._last_id, message, books.routes[route.name], priority, ledger, session, now, expires
+        )
+        started = self._scheduler.add(record, now)
+        record.place = RUNNING if started else WAITING
+        ledger.accept(record.place)
+        if self._bus.active:
+            self._publish_acceptance(record, session, now)
+        if started:
+            self._dispatcher.launch(record, now)
+        elif self._preempts and priority == Priority.CRITICAL:
+            self._preempt(record, now)
+        return record
+
+    def _preempt(self, record: TurnRecord, now: float) -> None:
+        """A CRITICAL turn found no slot: the youngest LOW turn gives its own back."""
+        lane = record.lane
+        if lane is None or lane.running is not None or lane.head is not record:
+            return
+        for candidate in self._scheduler.preemptible():
+            assert isinstance(candidate, TurnRecord)
+            if candidate.cancel_by is None and candidate.degraded is None and candidate.worker is not None:
+                self._dispatcher.interrupt(candidate, "preempt", now)
+                return
+
+    def _displace(self, verdict: Displace, now: float) -> None:
+        victim = verdict.victim
+        assert isinstance(victim, TurnRecord)
+        self._scheduler.cancel(victim, now)
+        self._dispatcher.degrade(victim, Shed(Reason.DISPLACED, self._patience()), "shed", now)
+
+    # -- messages that do not come in ------------------------------------------------------------
+
+    def _reject(self, message: Message, refusal: Refuse | Repeat, now: float) -> NoReturn:
+        if isinstance(refusal, Repeat):
+            repeat = Duplicate(Reason.DUPLICATE)
+            repeat.receipt = Receipt(refusal.first, self._dispatcher)
+            self._books.messages.reject(Reason.DUPLICATE)
+            self._publish_refusal(message, Reason.DUPLICATE, now)
+            raise repeat
+        self._books.messages.reject(refusal.reason)
+        self._publish_refusal(message, refusal.reason, now)
+        retry_after = refusal.retry_after
+        if retry_after is None and refusal.reason not in (Reason.DRAINING, Reason.NO_ROUTE):
+            retry_after = self._patience()
+        raise Rejected.because(refusal.reason, retry_after)
+
+    def _publish_refusal(self, message: Message, reason: Reason, now: float) -> None:
+        if self._bus.active:
+            self._bus.publish(events.Refused(now, message.id, message.conversation, message.tenant, reason))
+
+    def _publish_acceptance(self, record: TurnRecord, session: Any, now: float) -> None:
+        for gone in self._sessions.take_evicted():
+            self._bus.publish(events.SessionEnded(now, gone.conversation, "evicted"))
+        if session.messages == 1:
+            self._bus.publish(events.SessionStarted(now, session.conversation))
+        self._bus.publish(
+            events.Accepted(now, record.id, record.key, record.tenant, record.route.name, record.klass)
+        )
+
+    def _patience(self) -> float:
+        """Seconds after which half of what waits now should be gone."""
+        scheduler = self._scheduler
+        return max(0.1, self._books.mean_service * (scheduler.waiting / scheduler.limit + 1) / 2)
+
+    def _refuse_use(self) -> NoReturn:
+        if self.closed:
+            raise trio.ClosedResourceError("this manager is closed; open a new one with open_manager")
+        raise RuntimeError("this manager belongs to another Trio run; open one in this run")
+
+    def _let_senders_in(self, now: float) -> None:
+        """Admit waiting senders in order while there is room, on their behalf: nobody overtakes them."""
+        self._dispatcher.on_room = None
+        self._admission.senders = 0
+        result: outcome_lib.Outcome[TurnRecord]
+        while self.senders:
+            sender = self.senders[0]
+            try:
+                record = self.accept(sender.message, now, asked=sender.asked)
+            except (Rejected, ValueError) as error:
+                result = outcome_lib.Error(error)
+            else:
+                if record is None:
+                    break
+                result = outcome_lib.Value(record)
+            self.senders.popleft()
+            reschedule(sender.task, result)
+        self._senders_changed()
+
+    def _senders_changed(self) -> None:
+        self._admission.senders = len(self.senders)
+        self._dispatcher.on_room = self._let_senders_in if self.senders else None
+        self._dispatcher.watch()
+
+    async def wait_for_room(self, message: Message, *, asked: bool) -> TurnRecord:
+        """Queue up behind the senders that wait already. When cancelled, nothing has happened."""
+        sender = _Sender(current_task(), message, asked)
+        self.senders.append(sender)
+        self._senders_changed()
+
+        def abort(_: Any) -> Abort:
+            self.senders.remove(sender)
+            self._senders_changed()
+            return Abort.SUCCEEDED
+
+        entered: TurnRecord = await wait_task_rescheduled(abort)
+        return entered

@@ -1,0 +1,116 @@
+"""`open_manager`: puts a manager together, owns its tasks, and takes it down again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from ._books import Books
+from ._bus import Bus
+from ._config import Config
+from ._core.routes import Handler, Route, Router, check_handler
+from ._core.scheduler import Scheduler
+from ._core.sessions import SessionTable
+from ._dispatcher import Dispatcher
+from ._errors import HandlerFailed
+from ._intake import Intake
+from ._manager import ConversationManager
+from ._message import Priority
+from ._worker import Deliver
+
+_UNBOUNDED = 10_000_000
+
+
+def _scheduler(config: Config) -> Scheduler:
+    if not config.enabled:
+        return Scheduler(limit=_UNBOUNDED, queue_limit=_UNBOUNDED, conversation_limit=_UNBOUNDED)
+    return Scheduler(
+        limit=config.limit, headroom=[config.headroom_of(p) for p in Priority],
+        queue_limit=config.queue_limit, conversation_limit=config.conversation_limit,
+        ageing=config.ageing, weights=config.weights, by_seconds=config.charge == "seconds",
+    )  # fmt: skip
+
+
+def _routes(handler: Handler | Router, config: Config, fallback: Handler | None) -> tuple[Route, ...]:
+    if isinstance(handler, Router):
+        router = handler
+        if fallback is not None:
+            raise TypeError(f"fallback belongs to a route when there is a Router, got {fallback!r}")
+    else:
+        check_handler("handler", handler)
+        router = Router()
+        router.route("chat", fallback=fallback)(handler)
+    routes = router.routes(config)
+    if not routes:
+        raise ValueError(f"the router has no route, got {router!r}; add one with @router.route(name)")
+    if not config.enabled:
+        once = attrs.evolve(config.retry, attempts=1)
+        routes = tuple(attrs.evolve(r, ordered=False, retry=once, max_wait=None) for r in routes)
+    return routes
+
+
+def _assemble(
+    routes: tuple[Route, ...], config: Config, deliver: Deliver | None, nursery: trio.Nursery
+) -> ConversationManager:
+    sessions = SessionTable(
+        max_sessions=config.max_sessions if config.enabled else _UNBOUNDED, timeout=config.session_timeout
+    )
+    dispatcher = Dispatcher(config, _scheduler(config), sessions, Books(routes), Bus(), nursery, deliver)
+    return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
+
+
+@asynccontextmanager
+async def open_manager(
+    handler_or_router: Handler | Router, *, config: Config | None = None, storage: None = None,
+    deliver: Deliver | None = None, fallback: Handler | None = None,
+) -> AsyncIterator[ConversationManager]:  # fmt: skip
+    """Open a manager: `async with ccm.open_manager(handler) as manager: ...`.
+
+    Leaving the block stops the intake, lets accepted messages be answered within `config.drain` seconds
+    and cancels what is left; so does a surrounding cancellation.
+
+    Args:
+        handler_or_router: an async function that takes a `Turn` and returns the reply's text (or None), or a
+            `Router` with several of them.
+        config: settings; None is `Config()`.
+        storage: None keeps everything in memory.
+        deliver: async function called as `deliver(reply, message)` for replies nobody waits for. It is
+            tried again under the route's retry policy, in the order of the conversation.
+        fallback: async handler that answers for turns that were shed, expired or failed for good.
+
+    Raises:
+        TypeError, ValueError: an argument is not what it must be; the text names it.
+
+    A handler that raises a `BaseException` other than `trio.Cancelled` ends the manager: the block is
+    cancelled and the error comes out of it.
+    """
+    config = Config() if config is None else config
+    if not isinstance(config, Config):
+        raise TypeError(f"config must be a ccm.Config, got {config!r}")
+    if storage is not None:
+        raise TypeError(f"storage must be None (memory) in this version, got {storage!r}")
+    if deliver is not None:
+        check_handler("deliver", deliver)
+    routes = _routes(handler_or_router, config, fallback)
+    only: BaseException
+    try:
+        async with trio.open_nursery() as nursery:
+            manager = _assemble(routes, config, deliver, nursery)
+            try:
+                yield manager
+            finally:
+                await manager._shut_down(at_once=nursery.cancel_scope.cancel_called)
+    except BaseExceptionGroup as group:
+        # The nursery wraps even a single error; whoever uses the block should see their own. Who asked in
+        # the block and was told of the error that ended the manager has nothing to add to it.
+        all_ = group.exceptions
+        errors = [e for e in all_ if not isinstance(e, HandlerFailed) or e.__cause__ not in all_]
+        if len(errors) > 1:
+            raise
+        only = errors[0]
+    else:
+        return
+    raise only
