@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 
 from ccm import Busy, Failed, HandlerFailed, Permanent, Replied, RetryPolicy, Turn
 from ccm import _events as events
+from ccm.testing import simulate
 
 from .kit import Recorder, opened, say, simulated
 
@@ -236,3 +238,18 @@ async def test_the_deadline_of_the_attempt_is_shown_to_the_handler() -> None:
 def test_busy_refuses_what_is_no_time(value: float) -> None:
     with pytest.raises(ValueError, match=r"retry_after .*got"):
         Busy(value)
+
+
+def test_the_same_seed_gives_the_same_delays() -> None:
+    """A failure found with a seed can be seen again, retries and all."""
+
+    async def program() -> list[float]:
+        handler = fails(9)
+        async with opened(handler, retry=RetryPolicy(attempts=10, base=1), drain=100) as manager:
+            await manager.ask(say())
+        return [at for at, _ in handler.starts]
+
+    state = random.getstate()
+    assert simulate(program, seed=5) == simulate(program, seed=5)
+    assert simulate(program, seed=5) != simulate(program, seed=6)
+    assert random.getstate() == state

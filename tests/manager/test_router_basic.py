@@ -277,7 +277,8 @@ async def test_a_priority_that_is_none_is_told_to_the_sender_and_changes_nothing
         ({"priority": 7}, ValueError, "priority must be .*got 7"),
         ({"priority": "HIGH"}, TypeError, "priority must be .*got 'HIGH'"),
         ({"retry": 3}, (TypeError, ValueError), "retry must be .*got 3"),
-        ({"when": "hello"}, (TypeError, ValueError), "when must be .*got 'hello'"),
+        ({"when": "hello"}, TypeError, "when must be .*got 'hello'"),
+        ({"when": echo}, TypeError, "when must be a plain function"),
         ({"fallback": print}, TypeError, "fallback must be an async function"),
     ],
 )
