@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, TypeVar
 
 import attrs
@@ -66,6 +66,7 @@ class Trace:
         return [event for event in self.events if isinstance(event, kind)]
 
 
+PROBE = "probe"
 # Results of callers that are no outcome.
 ABANDONED = "abandoned"  # the caller was cancelled before it knew
 WOULD_BLOCK = "would block"
@@ -87,11 +88,15 @@ class Interpreter:
         self.scopes = [trio.CancelScope() for _ in program.sends]
         self.inner = [trio.CancelScope() for _ in program.sends]
         self.manager: ccm.ConversationManager
+        self.stream: ccm.EventStream
+        self.probes = 0
 
     # -- handlers --------------------------------------------------------------------------------
 
     async def handle(self, turn: ccm.Turn) -> Any:
         """The one handler: does what the message's Send says."""
+        if turn.text == PROBE:
+            return await self._answer_probe()
         call = int(turn.text)
         send = self.program.sends[call]
         self._step("enter", turn, call)
@@ -209,26 +214,28 @@ class Interpreter:
     async def main(self) -> Trace:
         """Everything, once. Callers live outside the manager's block, as a web server's tasks do."""
         trace = self.trace
-        with self.everything:
-            async with trio.open_nursery() as callers:
-                with self.surrounding:
-                    async with ccm.open_manager(
-                        self.handle, config=self.program.config, deliver=self._deliver
-                    ) as self.manager:
-                        listen = self.manager.events(100_000)
-                        stream = await listen.__aenter__()
-                        try:
-                            self._begin(callers)
-                            await self._stay()
-                        finally:
-                            trace.leaving = trio.current_time()
-                trace.closed = trio.current_time()
-        trace.final = self.manager.statistics()
-        trace.events = [event async for event in stream]
-        await listen.__aexit__(None, None, None)
+        async with AsyncExitStack() as streams:
+            with self.everything:
+                async with trio.open_nursery() as callers:
+                    await self._inside(streams, callers)
+            trace.final = trace.final or self.manager.statistics()
+            told = [event async for event in self.stream]
+            trace.events = [e for e in told if not getattr(e, "conversation", "").startswith(PROBE)]
         for call, receipt in trace.receipts.items():
             trace.outcomes[call] = await receipt.outcome()
         return trace
+
+    async def _inside(self, streams: AsyncExitStack, callers: trio.Nursery) -> None:
+        trace, config = self.trace, self.program.config
+        with self.surrounding:
+            async with ccm.open_manager(self.handle, config=config, deliver=self._deliver) as self.manager:
+                self.stream = await streams.enter_async_context(self.manager.events(100_000))
+                try:
+                    self._begin(callers)
+                    await self._stay()
+                finally:
+                    trace.leaving = trio.current_time()
+        trace.closed = trio.current_time()
 
     @property
     def _deliver(self) -> Any:
@@ -269,6 +276,39 @@ class Interpreter:
         last = max((op.at for op in operations), default=0.0)
         await trio.sleep_until(last + TICK)
         await self.manager.wait_idle()
+        if not self.manager._intake.draining:
+            await self._probe()
+
+    # -- is everything still there? --------------------------------------------------------------
+
+    async def _probe(self) -> None:
+        """Nothing is left over, and every slot can be taken at this very instant."""
+        self.trace.final = now = self.manager.statistics()
+        config = self.program.config
+        left = (now.waiting, now.running, now.retrying, now.slots_in_use, now.senders, now.sessions.active)
+        if any(left):
+            self.trace.errors.append(f"left over when idle: {left}")
+        self.slots = min(config.limit, config.max_sessions)
+        self.all_in = trio.Event()
+        with trio.move_on_after(TICK / 2) as late:
+            async with trio.open_nursery() as nursery:
+                for number in range(self.slots):
+                    name = f"{PROBE} {number}"
+                    message = ccm.Message(name, name, PROBE, priority=ccm.CRITICAL)
+                    nursery.start_soon(self.manager.ask, message)
+        if late.cancelled_caught:
+            self.trace.errors.append(f"{self.probes} of {self.slots} slots could be taken")
+
+    async def _answer_probe(self) -> str:
+        self.trace.inside += 1
+        try:
+            self.probes += 1
+            if self.probes == self.slots:
+                self.all_in.set()
+            await self.all_in.wait()
+            return "here"
+        finally:
+            self.trace.inside -= 1
 
     # -- looking at it meanwhile -----------------------------------------------------------------
 
@@ -288,6 +328,8 @@ class Interpreter:
         now.check()
         if now.slots_in_use != self.trace.inside:
             return f"{now.slots_in_use} slots are taken, {self.trace.inside} handlers run"
+        if now.workers != len(manager._dispatcher.pool.idle) + self.trace.inside:
+            return f"{now.workers} workers neither parked nor in one of {self.trace.inside} handlers"
         if manager._scheduler.startable():
             return f"startable turns wait beside a free slot: {manager._scheduler.startable()}"
         if now.senders and now.waiting < manager.config.queue_limit:

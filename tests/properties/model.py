@@ -121,9 +121,9 @@ class Replay:
         """
         told = self.trace.events
         for position, event in enumerate(told):
-            turn = self._arrive(event)
+            turn = self._turn_of(event)
             yield Instant(event.at, event, turn)
-            self._apply(event)
+            self._apply(event, turn)
             following = told[position + 1].at if position + 1 < len(told) else math.inf
             if following > event.at:
                 for now in sorted({event.at, *self._changes(event.at, following)}):
@@ -136,23 +136,23 @@ class Replay:
                 if after < (aged := turn.arrived + lifts * self.config.ageing) < before:
                     yield aged
 
-    def _arrive(self, event: ccm.Event) -> WaitingTurn | None:
+    def _turn_of(self, event: ccm.Event) -> WaitingTurn | None:
         if isinstance(event, events.Accepted):
-            turn = WaitingTurn(event.turn_id, event.conversation, event.tenant, event.priority, event.at)
-            self.turns[turn.id] = turn
-            self.lanes.setdefault(turn.conversation, Lane()).turns.append(turn)
-            return turn
+            return WaitingTurn(event.turn_id, event.conversation, event.tenant, event.priority, event.at)
         return self.turns.get(getattr(event, "turn_id", 0))
 
-    def _apply(self, event: ccm.Event) -> None:
-        if isinstance(event, events.Started):
-            turn = self.turns[event.turn_id]
+    def _apply(self, event: ccm.Event, turn: WaitingTurn | None) -> None:
+        if turn is None:
+            return
+        if isinstance(event, events.Accepted):
+            self.turns[turn.id] = turn
+            self.lanes.setdefault(turn.conversation, Lane()).turns.append(turn)
+        elif isinstance(event, events.Started):
             turn.running, turn.retrying = True, False
         elif isinstance(event, events.Retrying):
-            turn = self.turns[event.turn_id]
             turn.running, turn.retrying, turn.not_before = False, True, event.at + event.delay
         elif isinstance(event, events.Ended):
-            turn = self.turns.pop(event.turn_id)
+            del self.turns[turn.id]
             lane = self.lanes[turn.conversation]
             lane.turns.remove(turn)
             if not lane.turns:

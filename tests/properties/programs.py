@@ -155,14 +155,19 @@ def sends(
     )
 
 
+# Settings under which nothing is refused.
+ROOMY: dict[str, Any] = {
+    "queue_limit": 10_000, "conversation_limit": 10_000, "max_sessions": 10_000, "rate_limit": None,
+    "max_wait": {},
+}  # fmt: skip
 CANCELS = st.builds(Cancel, at=ticks(0, 192), call=st.integers(0, 30))
 LOOKS = st.builds(Look, at=ticks(0, 192))
 
 
 @st.composite
 def configs(draw: st.DrawFn, /, **fixed: Any) -> ccm.Config:
-    """Small bounds, so that programs reach them; `fixed` settings are not drawn."""
-    limit = fixed.get("limit") or draw(st.integers(1, 5))
+    """Small bounds, so that programs reach them; `fixed` are settings, or what to draw them from."""
+    limit = fixed.pop("limit", None) or draw(st.integers(1, 5))
     slots = st.integers(0, limit)
     choices: dict[str, st.SearchStrategy[Any]] = {
         "limit": st.just(limit),
@@ -183,8 +188,9 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> ccm.Config:
         "enabled": st.sampled_from([True, True, True, False]),
         "charge": st.sampled_from(["turns", "seconds"]),
     }
-    drawn = {name: draw(strategy) for name, strategy in choices.items() if name not in fixed}
-    return ccm.Config(debug=True, **drawn | fixed)
+    for name, setting in fixed.items():
+        choices[name] = setting if isinstance(setting, st.SearchStrategy) else st.just(setting)
+    return ccm.Config(debug=True, **{name: draw(strategy) for name, strategy in choices.items()})
 
 
 @st.composite
@@ -194,7 +200,8 @@ def programs(
     deliver: bool = True, **settings: Any,
 ) -> Program:  # fmt: skip
     """Messages, other operations between them, at most one operation that ends it all."""
-    operations: list[Operation] = draw(st.lists(sends() if messages is None else messages, min_size=least, max_size=most))
+    messages = sends() if messages is None else messages
+    operations: list[Operation] = draw(st.lists(messages, min_size=least, max_size=most))
     operations += draw(st.lists(CANCELS | LOOKS if others is None else others, max_size=5))
     if ends is not None:
         operations += draw(st.lists(ends, max_size=1))

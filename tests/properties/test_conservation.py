@@ -16,7 +16,7 @@ ENDS = st.builds(Drain, ticks(0, 192)) | st.builds(Leave, ticks(0, 256)) | st.bu
 
 
 def check_accounts(trace: Trace) -> None:
-    """What callers got, what was told and what was counted are the same."""
+    """What callers got and what was counted are the same."""
     program, final = trace.program, trace.final
     assert final is not None
     final.check()
