@@ -35,7 +35,7 @@ class Receipt:
 
     @property
     def position(self) -> int:
-        """Turns that are ahead of it now: 0 when it runs, is next, or has ended.
+        """Turns that are ahead of it now; 0 when it runs, is next, or has ended.
 
         Those of its conversation, or those waiting in its class and above, whichever are more.
         """

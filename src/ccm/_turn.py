@@ -30,7 +30,7 @@ class Turn:
 
     @property
     def id(self) -> int:
-        """The turn's id, the same in every attempt: usable as an idempotency key."""
+        """The turn's id, the same in every attempt and so usable as an idempotency key."""
         return self._record.id
 
     @property
