@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 import trio.testing
@@ -97,19 +99,16 @@ async def test_an_exception_in_the_block_keeps_its_type() -> None:
 
 @simulated
 async def test_a_group_of_exceptions_in_the_block_stays_a_group() -> None:
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(ValueError, KeyError, match="two"):
         async with opened(echo):
             raise ExceptionGroup("two", [ValueError("one"), KeyError("two")])
-    assert caught.value.message == "two"
-    assert [type(error) for error in caught.value.exceptions] == [ValueError, KeyError]
 
 
 @simulated
 async def test_a_group_of_one_exception_in_the_block_stays_one() -> None:
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.RaisesGroup(ValueError, match="one"):
         async with opened(echo):
             raise ExceptionGroup("one", [ValueError("one")])
-    assert caught.value.message == "one"
 
 
 @simulated
@@ -246,11 +245,9 @@ async def test_handlers_may_clean_up_when_they_are_cancelled() -> None:
 @simulated
 async def test_a_handler_that_answers_when_it_is_told_to_end_has_answered() -> None:
     async def handler(turn: Turn) -> str:
-        try:
+        with suppress(trio.Cancelled):
             await trio.sleep_forever()
-        except trio.Cancelled:
-            return "as far as I got"
-        return ""
+        return "as far as I got"
 
     async with opened(handler, drain=2) as manager:
         receipt = await manager.submit(say())

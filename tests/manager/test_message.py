@@ -21,6 +21,9 @@ AWARE = datetime(2025, 1, 1, 12, tzinfo=UTC)
 class NoOffset(tzinfo):
     """A time zone that does not know."""
 
+    def __repr__(self) -> str:
+        return "NoOffset()"
+
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
         return None
 

@@ -27,7 +27,7 @@ def test_the_manager_is_final() -> None:
     assert getattr(ConversationManager, "__final__", False)
 
 
-@pytest.mark.parametrize("message", ["hello", None, 5, {"text": "hello"}, object()], ids=repr)
+@pytest.mark.parametrize("message", ["hello", None, 5, {"text": "hello"}, Message], ids=repr)
 @simulated
 async def test_what_is_no_message_is_refused(message: Any) -> None:
     async with opened(echo) as manager:
@@ -64,7 +64,7 @@ async def test_an_empty_text_is_fine() -> None:
         assert str(await manager.ask(say(""))) == "re: "
 
 
-@pytest.mark.parametrize("storage", ["bot.db", b"bot.db", 5, object(), False], ids=repr)
+@pytest.mark.parametrize("storage", ["bot.db", b"bot.db", 5, {}, False], ids=repr)
 @simulated
 async def test_a_wrong_storage_is_refused(storage: Any) -> None:
     with pytest.raises(TypeError, match=r"storage must be None .*got"):

@@ -6,7 +6,7 @@ what it must refuse, since an ignore that is not needed is an error too.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, assert_type
 
@@ -210,10 +210,6 @@ def messages() -> None:
     Message("c", "ada")  # type: ignore[call-arg]
     Message("c", "ada", 5)  # type: ignore[arg-type]
     Message("c", "ada", "hello", "id")  # type: ignore[call-arg]
-
-
-async def pieces() -> AsyncIterator[str]:
-    yield "a"
 
 
 def simulated() -> None:
