@@ -14,7 +14,7 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 from . import _events as events
 from ._config import Config
-from ._core.admission import Admission, Displace, Refuse, Repeat, Wait
+from ._core.admission import Admission, Displace, Refuse, Repeat, Verdict, Wait
 from ._core.dedupe import DedupeWindow
 from ._core.lanes import INF, RUNNING, WAITING
 from ._core.ratelimit import RateLimiter
@@ -107,28 +107,31 @@ class Intake:
             if isinstance(verdict, Wait):
                 return None
             if isinstance(verdict, Refuse):
+                barred = verdict.reason is Reason.RATE_LIMITED
                 for side, urgency in sides:
-                    self._accept_side(side, message, urgency, now)
+                    self._accept_side(side, message, urgency, barred, now)
                 self._dispatcher.changed(now)
                 self._reject(message, verdict, now)
             self._displace(verdict, now)
-        if limited:
-            self._limiter.record(message.tenant, message.user, now)
         record = self._add(message, route, priority, self._books.messages, now)
         record.asked = asked
         if not message.generated_id and admission.window is not None:
             admission.window.put((message.tenant, message.id), record, now)
-        for side, urgency in sides:
-            self._accept_side(side, message, urgency, now)
+        if sides:
+            barred = self._limited and not limited and admission.barred(message, now)
+            for side, urgency in sides:
+                self._accept_side(side, message, urgency, barred, now)
         dispatcher = self._dispatcher
         if dispatcher.watched or scheduler.timers.next < dispatcher.wake:
             dispatcher.changed(now)
         return record
 
-    def _accept_side(self, route: Route, message: Message, priority: int, now: float) -> None:
-        """A turn beside the answering one: judged and counted on its own."""
-        limited = self._limited and route.rate_limited
-        verdict = self._admission.turn(message, priority, route.ordered, limited, now)
+    def _accept_side(self, route: Route, message: Message, priority: int, barred: bool, now: float) -> None:
+        """A turn beside the answering one: judged and counted on its own, but one message is one message
+        to the rate limit."""
+        verdict: Verdict = Refuse(Reason.RATE_LIMITED)
+        if not (barred and route.rate_limited):
+            verdict = self._admission.turn(message, priority, route.ordered, False, now)
         if isinstance(verdict, Displace):
             self._displace(verdict, now)
         elif verdict is not None:

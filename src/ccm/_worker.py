@@ -65,7 +65,7 @@ class Owner(Protocol):
 class Worker:
     """One task of the pool and the turn it has."""
 
-    __slots__ = ("leaving", "record", "scope", "since", "spent", "task")
+    __slots__ = ("abort", "leaving", "record", "scope", "since", "spent", "task")
 
     def __init__(self, record: TurnRecord) -> None:
         self.record: TurnRecord | None = record
@@ -74,6 +74,7 @@ class Worker:
         self.leaving = False
         self.since = 0.0
         self.task: trio.lowlevel.Task | None = None
+        self.abort: Callable[[Any], Abort]
 
     def interrupt(self) -> None:
         """Cancel the turn that it has now."""
@@ -138,6 +139,13 @@ class Pool:
     async def _work(self, worker: Worker) -> None:
         worker.task = trio.lowlevel.current_task()
         worker.since = self._owner.now()
+
+        def abort(_: Any) -> Abort:
+            self.idle.remove(worker)
+            worker.leaving = True
+            return Abort.SUCCEEDED
+
+        worker.abort = abort
         try:
             while not worker.leaving:
                 with worker.scope:
@@ -148,28 +156,21 @@ class Pool:
         finally:
             self.size -= 1
 
-    async def _park(self, worker: Worker) -> None:
-        if self.closing:
-            worker.leaving = True
-            return
-
-        def abort(_: Any) -> Abort:
-            self.idle.remove(worker)
-            worker.leaving = True
-            return Abort.SUCCEEDED
-
-        self.idle.append(worker)
-        await wait_task_rescheduled(abort)
-        worker.since = self._owner.now()
-
     async def _serve(self, worker: Worker) -> None:
         """Run one attempt after another, each to its end, until the scope is spent or the worker leaves."""
         owner, deliver = self._owner, self._deliver
         while not (worker.spent or worker.leaving):
             record = worker.record
             if record is None:
-                await self._park(worker)
-                continue
+                if self.closing:
+                    worker.leaving = True
+                    return
+                self.idle.append(worker)
+                await wait_task_rescheduled(worker.abort)
+                record = worker.record
+                if record is None:
+                    continue
+                worker.since = record.begun
             if record.cancel_by is not None:
                 # Cancelled before its first step: the scope that was cancelled for it has been replaced
                 # already, so nothing would stop its handler.

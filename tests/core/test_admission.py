@@ -79,7 +79,7 @@ def photograph(judge: Admission) -> Any:
 
 @pytest.mark.parametrize("overflow", Overflow)
 @pytest.mark.parametrize("flags", list(product((False, True), repeat=len(BOUNDS))))
-def test_the_first_violated_bound_is_named_and_asking_changes_nothing(
+def test_the_first_violated_bound_is_named_and_only_what_comes_in_is_counted(
     flags: tuple[bool, ...], overflow: Overflow
 ) -> None:
     """Every combination of violated bounds, with every policy at the queue bound."""
@@ -102,8 +102,12 @@ def test_the_first_violated_bound_is_named_and_asking_changes_nothing(
     before = photograph(judge)
     winner = next((expected[bound] for bound in BOUNDS if bound in violated), None)
     assert ask(judge, said) == winner
-    assert ask(judge, said) == winner
-    assert photograph(judge) == before
+    if winner is None or isinstance(winner, Displace):
+        assert judge.limiter.check("t", "u", NOW) == 8.0
+        assert ask(judge, said) == Refuse(Reason.RATE_LIMITED, 8.0)
+    else:
+        assert ask(judge, said) == winner
+        assert photograph(judge) == before
 
 
 # -- the queue bound -------------------------------------------------------------------------------
@@ -114,8 +118,8 @@ FULL = frozenset({"queue"})
 def test_a_full_queue_does_not_stop_who_may_start_at_once() -> None:
     judge = admission(violated=FULL)
     judge.scheduler.set_limit(3, (0, 0, 1, 2))
-    assert ask(judge, message(), NORMAL) is None
-    assert ask(judge, message(), LOW) == Refuse(Reason.OVERLOADED)
+    assert ask(judge, message(), NORMAL, limited=False) is None
+    assert ask(judge, message(), LOW, limited=False) == Refuse(Reason.OVERLOADED)
 
 
 def test_a_busy_conversation_may_not_start_even_with_a_free_slot() -> None:
@@ -178,7 +182,7 @@ def test_a_known_conversation_and_an_idle_session_leave_room() -> None:
     assert ask(judge, message(conversation="another")) is None
     (session,) = judge.sessions
     judge.sessions.leave(session, NOW)
-    assert ask(judge, message()) is None
+    assert ask(judge, message(), limited=False) is None
     assert judge.sessions.get("another") is session, "asking has evicted it"
 
 

@@ -240,5 +240,5 @@ def test_entries_of_those_who_left_do_not_pile_up() -> None:
         for flow in range(5):
             queue.leave(flow)
             queue.join(flow)
-        assert len(queue._heap) <= 2 * len(queue) + queue._SLACK + 1
+        assert queue.kept <= 2 * len(queue) + queue._SLACK + 1
     queue._check()

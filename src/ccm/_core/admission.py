@@ -53,7 +53,7 @@ Verdict = Refuse | Displace | Wait | None
 class Admission:
     """Applies the bounds in this order: draining, valid, duplicate, rate, conversation, sessions, queue.
 
-    Nothing is changed by asking, so a refused message leaves no trace.
+    A refused message leaves no trace.
     """
 
     scheduler: Scheduler
@@ -87,19 +87,30 @@ class Admission:
         return None
 
     def turn(self, message: Message, priority: int, ordered: bool, limited: bool, now: float) -> Verdict:
-        """The checks that concern one turn of the message. O(1)."""
+        """The checks that concern one turn of the message. O(1).
+
+        With `limited`, a turn that comes in is counted in its user's rate; nothing else is ever changed.
+        """
+        verdict: Verdict = None
+        scheduler, key = self.scheduler, message.conversation
+        if not scheduler.conversation_has_room(key):
+            verdict = Refuse(Reason.CONVERSATION_FULL)
+        elif not self.sessions.has_room(key):
+            verdict = Refuse(Reason.TOO_MANY_SESSIONS)
+        elif self.senders or scheduler.waiting >= scheduler.queue_limit:
+            verdict = self._full(message, priority, ordered)
         if limited:
-            wait = self.limiter.check(message.tenant, message.user, now)
+            # The rate comes first among the reasons, but only what comes in is counted: so it is asked last.
+            comes_in = verdict is None or isinstance(verdict, Displace)
+            ask = self.limiter.take if comes_in else self.limiter.check
+            wait = ask(message.tenant, message.user, now)
             if wait:
                 return Refuse(Reason.RATE_LIMITED, wait)
-        scheduler = self.scheduler
-        if not scheduler.conversation_has_room(message.conversation):
-            return Refuse(Reason.CONVERSATION_FULL)
-        if not self.sessions.has_room(message.conversation):
-            return Refuse(Reason.TOO_MANY_SESSIONS)
-        if self.senders or scheduler.waiting >= scheduler.queue_limit:
-            return self._full(message, priority, ordered)
-        return None
+        return verdict
+
+    def barred(self, message: Message, now: float) -> bool:
+        """Whether the user has used up the rate. O(1)."""
+        return self.limiter.check(message.tenant, message.user, now) > 0.0
 
     def _full(self, message: Message, priority: int, ordered: bool) -> Verdict:
         if self.senders:

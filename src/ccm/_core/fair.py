@@ -20,8 +20,9 @@ tag of Golestani's self-clocked fair queueing (INFOCOM 1994), with the same boun
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 F = TypeVar("F")
@@ -30,18 +31,24 @@ F = TypeVar("F")
 class FairQueue(Generic[F]):
     """Flows waiting to be served, the fairest next first; equal tags in the order of joining.
 
-    Invariants: `_entries` holds the one valid heap entry of each flow in the queue, every other entry
-    in `_heap` is stale; when a flow has left, stale entries outnumber the valid ones by at most `_SLACK`;
-    with no flow in the queue the heap is empty and the virtual time 0; `size` is the number of flows.
+    Entries whose tags rise are kept in `_run`, a plain queue; only the others need the heap. With equal
+    shares, which is the usual case, that is all of them, and every step costs O(1).
+
+    Invariants: `_entries` holds the one valid entry of each flow in the queue, every other entry in `_run`
+    and `_heap` is stale; tags in `_run` rise and end with `_last`; when a flow has left, stale entries
+    outnumber the valid ones by at most `_SLACK`; with no flow in the queue nothing is kept and the
+    virtual time is 0; `size` is the number of flows.
     """
 
-    __slots__ = ("_entries", "_heap", "_joined", "_virtual", "size")
+    __slots__ = ("_entries", "_heap", "_joined", "_last", "_run", "_virtual", "size")
     _SLACK = 64
 
     def __init__(self) -> None:
+        self._run: deque[tuple[float, int, F]] = deque()
         self._heap: list[tuple[float, int, F]] = []
         self._entries: dict[F, tuple[float, int, F]] = {}
         self._virtual = 0.0
+        self._last = 0.0
         self._joined = 0
         self.size = 0
 
@@ -60,11 +67,15 @@ class FairQueue(Generic[F]):
         entries = self._entries
         if flow in entries:
             raise ValueError(f"{flow!r} is in the queue already; leave() first")
+        tag = self._virtual + share
         self._joined += 1
-        entry = (self._virtual + share, self._joined, flow)
-        entries[flow] = entry
+        entry = entries[flow] = (tag, self._joined, flow)
         self.size += 1
-        heappush(self._heap, entry)
+        if tag >= self._last:
+            self._last = tag
+            self._run.append(entry)
+        else:
+            heappush(self._heap, entry)
 
     def leave(self, flow: F) -> None:
         """Take `flow` out without serving it. O(1), amortised."""
@@ -73,39 +84,49 @@ class FairQueue(Generic[F]):
             raise ValueError(f"{flow!r} is not in the queue; join() first")
         del entries[flow]
         self.size -= 1
-        if not entries:
+        if not self.size:
             self._reset()
-        elif len(self._heap) > 2 * len(entries) + self._SLACK:
-            self._heap = list(entries.values())
-            heapify(self._heap)
+        elif self.kept > 2 * self.size + self._SLACK:
+            self._run = deque(sorted(entries.values()))
+            self._last = self._run[-1][0]
+            self._heap.clear()
+
+    @property
+    def kept(self) -> int:
+        """Entries held, valid and stale."""
+        return len(self._run) + len(self._heap)
 
     def peek(self) -> F:
         """The flow that `serve` would take. O(log n), amortised."""
-        heap, entries = self._heap, self._entries
-        if not entries:
+        if not self.size:
             raise IndexError("peek at an empty queue; ask len() first")
+        run, heap, entries = self._run, self._heap, self._entries
         while True:
-            entry = heap[0]
+            first = heap and (not run or heap[0] < run[0])
+            entry = heap[0] if first else run[0]
             if entries.get(entry[2]) is entry:
                 return entry[2]
-            heappop(heap)
+            if first:
+                heappop(heap)
+            else:
+                run.popleft()
 
     def serve(self) -> F:
         """Take the fairest flow out and move the virtual time to its tag. O(log n), amortised.
 
         A flow that has more to be served joins again at once.
         """
-        heap, entries = self._heap, self._entries
-        if not entries:
+        if not self.size:
             raise IndexError("serve from an empty queue; ask len() first")
+        run, heap, entries = self._run, self._heap, self._entries
         while True:
-            entry = heappop(heap)
+            entry = heappop(heap) if heap and (not run or heap[0] < run[0]) else run.popleft()
             flow = entry[2]
             if entries.get(flow) is entry:
                 break
         del entries[flow]
         self.size -= 1
-        if entries:
+        if self.size:
             self._virtual = entry[0]
         else:
             # Nobody is left to compare with, so the virtual time may start again from 0.
@@ -118,10 +139,14 @@ class FairQueue(Generic[F]):
         return flow
 
     def _reset(self) -> None:
+        self._run.clear()
         self._heap.clear()
-        self._virtual = 0.0
+        self._virtual = self._last = 0.0
 
     def _check(self) -> None:
-        valid = [e for e in self._heap if self._entries.get(e[2]) is e]
+        kept = [*self._run, *self._heap]
+        valid = [entry for entry in kept if self._entries.get(entry[2]) is entry]
         assert len(valid) == len(self._entries) == self.size
-        assert all(e[0] >= self._virtual for e in valid)
+        assert all(entry[0] >= self._virtual for entry in valid)
+        assert [*self._run] == sorted(self._run)
+        assert not self._run or self._run[-1][0] <= self._last

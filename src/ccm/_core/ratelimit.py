@@ -166,8 +166,25 @@ class RateLimiter:
         O(1) amortised; for a new user at the bound O(distinct limits).
         """
         group = self._tenants.get(tenant, self._default) if self._tenants else self._default
+        if group is not None:
+            key = (tenant, user)
+            self._count(group, key, group.logs.get(key), now)
+
+    def take(self, tenant: str, user: str, now: float) -> float:
+        """`check`, and `record` if it is allowed; the same result as `check`. O(1) amortised."""
+        group = self._tenants.get(tenant, self._default) if self._tenants else self._default
         if group is None:
-            return
+            return 0.0
+        key = (tenant, user)
+        log = group.logs.get(key)
+        if log is not None and (group.count == 1 or (type(log) is not float and len(log) >= group.count)):
+            wait = self.check(tenant, user, now)
+            if wait:
+                return wait
+        self._count(group, key, log, now)
+        return 0.0
+
+    def _count(self, group: _Group, key: tuple[str, str], log: float | _Log | None, now: float) -> None:
         per = group.per
         release = now + per
         if now < per:
@@ -178,10 +195,16 @@ class RateLimiter:
             release = group.latest
         else:
             group.latest = release
-        key = (tenant, user)
-        log = group.logs.get(key)
+        if group.due <= now:
+            self._tracked -= group.sweep(now, _SWEEP)
+            log = group.logs.get(key)
         if log is None:
-            self._admit(group, key, release, now)
+            if self._tracked >= self._max_users:
+                self._make_room(now)
+            group.logs[key] = release
+            if release < group.due:
+                group.due = release
+            self._tracked += 1
             return
         group.logs.move_to_end(key)
         if isinstance(log, float):
@@ -193,8 +216,6 @@ class RateLimiter:
             log[head] = release
             head += 1
             log.head = head if head < group.count else 0
-        if group.due <= now:
-            self._tracked -= group.sweep(now, _SWEEP)
 
     def expire(self, now: float) -> int:
         """Forget every idle user and return how many. O(forgotten + distinct limits)."""
@@ -205,17 +226,6 @@ class RateLimiter:
     def next_deadline(self) -> float:
         """When the first user can be forgotten; infinity when there is none. O(distinct limits)."""
         return min((group.first_idle() for group in self._groups), default=inf)
-
-    def _admit(self, group: _Group, key: tuple[str, str], release: float, now: float) -> None:
-        """Begin the log of a new user. O(1), at the bound O(distinct limits)."""
-        if group.due <= now:
-            self._tracked -= group.sweep(now, _SWEEP)
-        if self._tracked >= self._max_users:
-            self._make_room(now)
-        group.logs[key] = release
-        if release < group.due:
-            group.due = release
-        self._tracked += 1
 
     def _make_room(self, now: float) -> None:
         """Forget idle users, or else the one recorded longest ago. O(distinct limits)."""
