@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import inspect
 from typing import Any
 
 import pytest
@@ -26,14 +26,10 @@ def plain(turn: Turn) -> str:
     return "hello"
 
 
-async def generator(turn: Turn) -> AsyncIterator[str]:
-    yield "hello"
-
-
 NO_HANDLERS = {
     "plain function": plain,
     "lambda": lambda turn: echo(turn),
-    "async generator": generator,
+    "async generator": inspect.unwrap(open_manager),
     "none": None,
     "text": "echo",
     "number": 42,
