@@ -12,7 +12,7 @@ import pytest
 # machine that no change to this project can mend. Anything else that is skipped fails the run.
 ALLOWED_SKIPS: tuple[str, ...] = ()
 
-# Choose one with CCM_HYPOTHESIS_PROFILE. A test that needs other numbers says so relative to these, or
+# Choose one with CCM_TEST_PROFILE. A test that needs other numbers says so relative to these, or
 # the longer profiles do not reach it.
 PROFILES = {
     "default": hypothesis.settings(
@@ -25,7 +25,7 @@ PROFILES["torture"] = hypothesis.settings(PROFILES["ci"], max_examples=5000, sta
 for _name, _profile in PROFILES.items():
     hypothesis.settings.register_profile(_name, _profile)
 hypothesis.settings.load_profile(
-    os.environ.get("CCM_HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "default")
+    os.environ.get("CCM_TEST_PROFILE", "ci" if "CI" in os.environ else "default")
 )
 
 

@@ -177,7 +177,7 @@ class RateLimiter:
             return 0.0
         key = (tenant, user)
         log = group.logs.get(key)
-        if log is not None and (group.count == 1 or (type(log) is not float and len(log) >= group.count)):
+        if log is not None and (group.count == 1 or (isinstance(log, _Log) and len(log) >= group.count)):
             wait = self.check(tenant, user, now)
             if wait:
                 return wait
