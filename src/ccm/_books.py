@@ -14,6 +14,7 @@ from ._core.meter import RateMeter
 from ._core.routes import Route
 from ._message import Message
 from ._outcome import OUTCOMES
+from ._tools import Tools
 
 MAX_CHANNELS = 1000
 MAX_DEAD_LETTERS = 1000
@@ -43,12 +44,13 @@ class DeadLetter:
 
 @final
 class RouteBook:
-    """Latencies and ends of one route's turns, per class."""
+    """Latencies and ends of one route's turns, per class; and the tools its handlers reach."""
 
-    __slots__ = ("ended", "failed_attempts", "retries", "route", "service", "timeouts", "wait")
+    __slots__ = ("ended", "failed_attempts", "retries", "route", "service", "timeouts", "tools", "wait")
 
     def __init__(self, route: Route) -> None:
         self.route = route
+        self.tools: Tools
         self.wait = [LatencyHistogram() for _ in range(CLASSES)]
         self.service = [LatencyHistogram() for _ in range(CLASSES)]
         self.ended = dict.fromkeys(OUTCOMES, 0)

@@ -19,6 +19,7 @@ from ._errors import HandlerFailed
 from ._intake import Intake
 from ._manager import ConversationManager
 from ._message import Priority
+from ._tools import Tools
 from ._worker import Deliver
 
 _UNBOUNDED = 10_000_000
@@ -58,7 +59,11 @@ def _assemble(
     sessions = SessionTable(
         max_sessions=config.max_sessions if config.enabled else _UNBOUNDED, timeout=config.session_timeout
     )
-    dispatcher = Dispatcher(config, _scheduler(config), sessions, Books(routes), Bus(), nursery, deliver)
+    books = Books(routes)
+    tools = Tools(config, nursery)
+    for book in books.routes.values():
+        book.tools = tools
+    dispatcher = Dispatcher(config, _scheduler(config), sessions, books, Bus(), nursery, deliver)
     return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
 
 
