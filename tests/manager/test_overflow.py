@@ -269,3 +269,19 @@ async def test_the_rate_limit_is_per_user_and_tells_exactly_when() -> None:
         await manager.submit(say("another tenant", "c", tenant="guild"))
         await trio.sleep(5)
         await manager.submit(say("3", "c"))
+
+
+@simulated
+async def test_wait_lets_not_even_those_overtake_who_could_start_at_once() -> None:
+    """First come, first served among senders is the promise of `WAIT`; who wants classes to matter sheds."""
+    settings = FULL | {"limit": 2, "headroom": {"CRITICAL": 1}, "queue_limit": 1}
+    async with opened(takes(2), **settings, overflow=Overflow.WAIT) as manager:
+        for key in "ab":
+            manager.submit_nowait(say(key, key))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager.submit, say("waits", "c"))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.WouldBlock):
+                manager.submit_nowait(say("critical", "d", priority=0))
+            await manager.submit(say("critical", "d", priority=0))
+            assert trio.current_time() == 2
