@@ -138,10 +138,10 @@ def test_a_slow_reader_of_events_loses_some_and_is_told_how_many(
         slow: list[ccm.Event] = []
 
         async def read(stream: ccm.EventStream, into: list[ccm.Event], pauses: list[float]) -> None:
-            for pause in pauses:
-                await trio.sleep(pause)
-                into.append(await anext(stream))
-            into.extend([event async for event in stream])
+            waits = iter(pauses)
+            async for event in stream:
+                into.append(event)
+                await trio.sleep(next(waits, 0.0))
 
         async with (
             AsyncExitStack() as streams,

@@ -7,10 +7,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ccm
 from ccm import _events as events
 
 from .interpreter import ABANDONED, CLOSED, WOULD_BLOCK, Trace, run
-from .programs import Collapse, Drain, How, Leave, Program, programs, ticks
+from .programs import Collapse, Drain, How, Leave, Program, Send, programs, ticks
 
 ENDS = st.builds(Drain, ticks(0, 192)) | st.builds(Leave, ticks(0, 256)) | st.builds(Collapse, ticks(0, 256))
 
@@ -96,3 +97,19 @@ def test_so_it_does_when_nothing_is_queued(program: Program) -> None:
     trace = run(program)
     check_accounts(trace)
     check_told(trace)
+
+
+def test_whoever_repeats_a_message_gets_its_outcome_too() -> None:
+    """The repetition comes in the instant in which the first sender, who waited for room, is let in."""
+    first = Send(0.0, "a", how=How.SUBMIT)
+    waiting = Send(0.25, "b", how=How.SUBMIT)
+    original = Send(0.5, "c", id="x", how=How.ASK)
+    repeated = Send(1.0, "c", id="x", how=How.ASK)
+    config = ccm.Config(limit=1, queue_limit=1, overflow=ccm.Overflow.WAIT, debug=True)
+    results = set()
+    for seed in range(20):
+        trace = run(Program((first, waiting, original, repeated), config, seed))
+        results.add(tuple(trace.results.values()))
+        check_accounts(trace)
+    # Whether the repetition comes before or after is up to the schedule; both must be met.
+    assert len(results) == 2
