@@ -22,8 +22,8 @@ KEYS = st.sampled_from("abcde")
 TENANTS = st.sampled_from("xyz")
 PRIORITIES = st.sampled_from((0, 1, 2, 2, 2, 3, 3))
 SOME_TIME = st.integers(0, 256).map(lambda n: n * TICK)
-LATER = st.none() | SOME_TIME
-LIMITS = st.integers(1, 4).flatmap(
+LATER = st.none() | st.just(0.0) | SOME_TIME
+LIMITS = st.sampled_from((1, 1, 2, 4)).flatmap(
     lambda limit: st.tuples(
         st.just(limit), st.lists(st.integers(0, limit - 1), min_size=4, max_size=4).map(sorted)
     )
@@ -238,6 +238,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert statistics.waiting == len(queued)
             assert statistics.oldest == (queued[0].arrived if queued else None)
         assert all(entry.state == model.states[entry.id] for entry in model.entries)
+
+    @invariant()
+    def classes_agree(self) -> None:
+        """Inheritance and ageing, of every lane that could start and not only of the one that does."""
+        for head, klass in self.model.ready_heads(self.now).values():
+            assert head.lane is not None
+            assert head.lane.klass == klass
 
     @invariant()
     def answers_agree(self) -> None:
