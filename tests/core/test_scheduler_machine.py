@@ -89,15 +89,24 @@ class SchedulerMachine(RuleBasedStateMachine):
         times: int,
     ) -> None:
         for _ in range(times):
-            self.ids += 1
             expires = inf if wait is None else self.now + wait
-            entry = Entry(self.ids, key, tenant, priority, self.now, expires, ordered)
+            entry = Entry(self.ids + 1, key, tenant, priority, self.now, expires, ordered)
             entry.not_before = 0.0 if delay is None else self.now + delay
-            at_once = self.model.starts_at_once(entry, self.now)
-            assert self.scheduler.may_start(key, priority, ordered=ordered) >= at_once
-            assert self.scheduler.add(entry, self.now) == at_once
-            self.model.put(entry, RUNNING if at_once else WAITING, entry.not_before, expires)
-            self.settle()
+            self.add_one(entry)
+
+    def add_one(self, entry: Entry) -> None:
+        self.ids += 1
+        at_once = self.model.starts_at_once(entry, self.now)
+        assert self.scheduler.may_start(entry.key, entry.priority, ordered=entry.ordered) >= at_once
+        assert self.scheduler.add(entry, self.now) == at_once
+        self.model.put(entry, RUNNING if at_once else WAITING, entry.not_before, entry.expires)
+        self.settle()
+
+    @rule(key=KEYS, priorities=st.lists(PRIORITIES, min_size=2, max_size=3), ordered=st.booleans())
+    def burst(self, key: str, priorities: list[int], ordered: bool) -> None:
+        """What makes lanes long enough to have an inside."""
+        for priority in priorities:
+            self.add_one(Entry(self.ids + 1, key, "x", priority, self.now, inf, ordered))
 
     @rule(step=SOME_TIME)
     def time_passes(self, step: float) -> None:
@@ -142,9 +151,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.settle()
 
     @precondition(lambda self: self.model.pending)
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        entry = data.draw(st.sampled_from(self.model.pending))
+    @rule(data=st.data(), urgent=st.booleans())
+    def cancel(self, data: st.DataObject, urgent: bool) -> None:
+        pending = self.model.pending
+        if urgent:
+            pending = [e for e in pending if e.priority == min(e.priority for e in pending)]
+        entry = data.draw(st.sampled_from(pending))
         self.scheduler.cancel(entry, self.now)
         self.model.end(entry)
         assert entry.state == DONE
@@ -156,7 +168,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.model.set_limit(*sizes)
         self.settle()
 
-    @precondition(lambda self: self.ids > 20)
+    @precondition(lambda self: self.ids % 8 == 7)
     @rule()
     def drop_all(self) -> None:
         expected = sorted(self.model.pending, key=lambda entry: entry.id)
