@@ -144,7 +144,7 @@ def test_nothing_piles_up_over_a_hundred_thousand_operations() -> None:
     assert not scheduler._lanes
     assert not scheduler._loose
     assert not scheduler._retrying
-    assert not scheduler._uncharged
+    assert not scheduler._charges.uncharged
     assert scheduler.used == scheduler.ready == scheduler.waiting == 0
 
 

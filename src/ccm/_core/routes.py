@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import attrs
 
 from .._config import Config, RetryPolicy, refuse
-from .._message import Message, Priority, check_key, check_priority
+from .._message import Message, Priority, Reply, check_key, check_priority
 
-Handler = Callable[[Any], Awaitable[str | None]]
+Handler = Callable[[Any], Awaitable[str | Reply | None]]
 PriorityRule = Callable[[Message, Any], Priority]
 H = TypeVar("H", bound=Handler)
 

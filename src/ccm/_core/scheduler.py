@@ -11,12 +11,13 @@ from typing import final
 
 import attrs
 
+from .charges import Charges
 from .fair import FairQueue
+from .invariants import check
 from .lanes import CLASSES, DONE, INF, LOW, NEW, RETRYING, RUNNING, STATES, WAITING, Entry, Group, Lane
 from .timers import Timers
 
 _SLACK = 64
-_MAX_DEBTORS = 10_000
 
 
 @attrs.frozen(kw_only=True)
@@ -60,9 +61,7 @@ class Scheduler:
         self._ageing = ageing
         self._weights = dict(weights or {})
         self._by_seconds = by_seconds
-        self._mean = 1.0
-        self._debts: dict[str, float] = {}
-        self._uncharged: set[int] = set()  # running, started when no other tenant waited: nothing to correct
+        self._charges = Charges(by_seconds)
         self._lanes: dict[str, Lane] = {}
         self._loose: dict[str, int] = {}
         self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
@@ -150,7 +149,7 @@ class Scheduler:
                 entry.lane = lane
                 self._run(entry, lane)
                 if self._by_seconds:
-                    self._uncharged.add(entry.id)
+                    self._charges.uncharged.add(entry.id)
                 return True
             if not entry.ordered:
                 # Tags in a row, as if one lane: many unordered turns earn no more than ordered ones.
@@ -213,12 +212,7 @@ class Scheduler:
         lane = self._stop(entry, entry.cost)
         entry.state = WAITING
         self.waiting += 1
-        queued = self._queued[entry.priority]
-        younger = [other for other in queued.values() if other.id > entry.id]
-        queued[entry.id] = entry
-        for other in younger:
-            del queued[other.id]
-            queued[other.id] = other
+        self._enqueue(entry)
         self._put_back(entry, lane, now)
 
     def cancel(self, entry: Entry, now: float) -> None:
@@ -239,6 +233,58 @@ class Scheduler:
         for entry in dropped:
             self.cancel(entry, now)
         return dropped
+
+    def lane(self, key: str) -> Lane | None:
+        """The lane of a conversation, to be looked at; None when nothing of it waits or runs. O(1)."""
+        return self._lanes.get(key)
+
+    def insert(self, entry: Entry, now: float) -> None:
+        """Take in a turn that arrived earlier (its id says when), at its own place. O(turns before it)."""
+        lane = self._lanes.get(entry.key)
+        if lane is None:
+            lane = self._lanes[entry.key] = Lane(entry.key)
+        entry.state = WAITING
+        self.waiting += 1
+        self._enqueue(entry)
+        lane.insert(entry)
+        if entry.expires < INF:
+            self._remind(entry.expires, entry)
+        if lane.running is None:
+            self._refresh(lane, now)
+
+    def postpone(self, entry: Entry, now: float, not_before: float) -> None:
+        """The waiting `entry` starts at `not_before` at the earliest. O(log ready lanes)."""
+        lane = self._waiting_lane(entry)
+        entry.not_before = not_before
+        if lane.head is entry and lane.running is None:
+            self._refresh(lane, now)
+
+    def promote(self, entry: Entry, now: float, priority: int) -> None:
+        """The waiting `entry` becomes as urgent as `priority`, in its place. O(waiting of that class)."""
+        lane = self._waiting_lane(entry)
+        if priority >= entry.priority:
+            return
+        del self._queued[entry.priority][entry.id]
+        lane.counts[entry.priority] -= 1
+        entry.priority = priority
+        lane.counts[priority] += 1
+        self._enqueue(entry)
+        if lane.running is None:
+            self._refresh(lane, now)
+
+    def _waiting_lane(self, entry: Entry) -> Lane:
+        if entry.lane is None or entry.state != WAITING:
+            raise ValueError(f"turn {entry.id} does not wait; it is {STATES[entry.state]}")
+        return entry.lane
+
+    def _enqueue(self, entry: Entry) -> None:
+        """Put a turn among the waiting ones of its class by its id."""
+        queued = self._queued[entry.priority]
+        younger = [other for other in queued.values() if other.id > entry.id]
+        queued[entry.id] = entry
+        for other in younger:
+            del queued[other.id]
+            queued[other.id] = other
 
     def due(self, now: float) -> list[Entry]:
         """Bring classes and readiness up to `now`; the entries that expired, in order of time.
@@ -262,7 +308,7 @@ class Scheduler:
 
     def _run(self, entry: Entry, lane: Lane) -> None:
         entry.state = RUNNING
-        entry.cost = self._mean
+        entry.cost = self._charges.mean
         lane.running = entry
         self.used += 1
         self.running[entry.id] = entry
@@ -276,7 +322,7 @@ class Scheduler:
             if not lanes.size:
                 tenants.leave(group)
         elif lanes.size:
-            tenants.join(group, self._tenant_share(group))
+            tenants.join(group, self._charges.share(group))
         lane.group = None
         self.ready -= 1
         self._ready[klass] -= 1
@@ -285,7 +331,7 @@ class Scheduler:
         lane.unlink(entry)
         self._run(entry, lane)
         if alone and self._by_seconds:
-            self._uncharged.add(entry.id)
+            self._charges.uncharged.add(entry.id)
         return entry
 
     def _stop(self, entry: Entry, seconds: float) -> Lane:
@@ -295,27 +341,8 @@ class Scheduler:
         lane: Lane = entry.lane  # type: ignore[assignment]
         lane.running = None
         if self._by_seconds:
-            self._correct(entry, lane, seconds)
+            self._charges.correct(entry, lane, seconds)
         return lane
-
-    def _correct(self, entry: Entry, lane: Lane, seconds: float) -> None:
-        """The estimate charged at the start becomes the real cost: the rest is charged at the next join."""
-        lane.debt += seconds - entry.cost
-        if entry.id in self._uncharged:
-            self._uncharged.remove(entry.id)
-        else:
-            debts = self._debts
-            debts[entry.tenant] = debts.pop(entry.tenant, 0.0) + seconds - entry.cost
-            if len(debts) > _MAX_DEBTORS:
-                del debts[next(iter(debts))]
-        self._mean += (seconds - self._mean) / 16
-
-    def _tenant_share(self, group: Group) -> float:
-        cost = self._mean + self._debts.pop(group.tenant, 0.0) if self._by_seconds else 1.0
-        if cost < 0:
-            self._debts[group.tenant] = cost
-            cost = 0.0
-        return cost / group.weight
 
     def _put_back(self, entry: Entry, lane: Lane, now: float) -> None:
         lane.insert(entry)
@@ -370,12 +397,10 @@ class Scheduler:
         lane.klass = klass
         group = self._groups[klass].get(tenant) or self._new_group(klass, tenant)
         if not group.lanes.size:
-            self._tenants[klass].join(group, self._tenant_share(group))
+            self._tenants[klass].join(group, self._charges.share(group))
         share = 1.0
         if lane.debt or self._by_seconds:
-            share = self._mean + lane.debt
-            lane.debt = min(share, 0.0)
-            share = max(share, 0.0)
+            share = self._charges.lane_share(lane)
         group.lanes.join(lane, share)
         lane.group = group
         self.ready += 1
@@ -421,33 +446,4 @@ class Scheduler:
         return [c for c in range(CLASSES) if self._ready[c] and self.used < self._caps[c]]
 
     def _check(self) -> None:
-        lanes = list(self._lanes.values())
-        ready = [lane for groups in self._groups for g in groups.values() for lane in g.lanes]
-        assert self.ready == len(ready) == len(set(map(id, ready))) == sum(self._ready)
-        assert self.used == len(self.running)
-        assert self._uncharged <= self.running.keys()
-        self.timers._check()
-        for lane in {id(lane): lane for lane in [*lanes, *ready]}.values():
-            lane._check()
-            assert lane.head is not None or lane.running is not None
-            if lane.head is not None and lane.running is None and lane.group is None:
-                assert lane.wake <= lane.head.not_before
-                assert self.timers.holds(lane)
-        for klass, groups in enumerate(self._groups):
-            self._tenants[klass]._check()
-            assert sum(bool(g.lanes) for g in groups.values()) == len(self._tenants[klass])
-            assert self._ready[klass] == sum(len(group.lanes) for group in groups.values())
-            for tenant, group in groups.items():
-                group.lanes._check()
-                assert bool(group.lanes) == (group in self._tenants[klass])
-                for lane in group.lanes:
-                    head = lane.head
-                    assert head is not None and lane.running is None
-                    assert (lane.group, lane.klass, head.tenant) == (group, klass, tenant)
-        queued = [e for q in self._queued for e in q.values()]
-        assert self.waiting == len(queued) and all(e.state == WAITING for e in queued)
-        assert all(e.state == RUNNING for e in self.running.values())
-        assert sum(lane.size for lane in lanes) <= self.waiting + self.retrying
-        for entry in queued:
-            if entry.expires < INF:
-                assert entry.wake == entry.expires and self.timers.holds(entry)
+        check(self)
