@@ -73,7 +73,6 @@ class Statistics:
         stuck: turns that were told to end and did not within a second.
         fallbacks: turns handed to a fallback handler.
         dead_letters: messages kept after their handling failed for good.
-        success_rate: share of the messages with an outcome, rejected ones aside, that were answered.
         debug_checks: whether law G1 is asserted after every step.
     """
 
