@@ -27,4 +27,10 @@ autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 
 # The build needs no network, so names of other libraries stay text: only names of ccm must lead somewhere.
-nitpick_ignore_regex = [("py:.*", r"(?!ccm\.)[a-z_]+(\.\w+)+")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!ccm\.)[a-z_]+(\.\w+)+"),
+    ("py:class", "datetime"),
+    # Parts of a picture and type variables have no entry of their own.
+    ("py:class", "ClassQueue|RouteStatistics|ChannelStatistics|SessionStatistics|Rates"),
+    ("py:class", r"(ccm\.testing\._simulate\.)?_Ts?"),
+]
