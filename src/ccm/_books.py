@@ -68,6 +68,7 @@ class Books:
     """
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
+        self.tools: Tools
         self.messages = Ledger()
         self.sides = Ledger()
         self.routes = {route.name: RouteBook(route) for route in routes}

@@ -158,6 +158,28 @@ class ConversationManager:
         """Messages whose handling failed for good, oldest first; at most 1000 are kept in memory."""
         return list(self._dispatcher.books.dead.values())
 
+    # -- cached contexts -------------------------------------------------------------------------
+
+    def invalidate(
+        self, *, conversation: str | None = None, name: str | None = None, prefix: str | None = None
+    ) -> int:
+        """Forget values of `Turn.context`; a load on its way answers those who wait but is not kept.
+
+        Args:
+            conversation: of this conversation only; None is of all.
+            name: of this name only.
+            prefix: of names that begin so, instead of `name`; "" is every name.
+
+        Returns:
+            How many values were forgotten.
+
+        Raises:
+            TypeError: none of the three is given, both `name` and `prefix` are, or one is no string.
+
+        O(1) with conversation and name, O(names of the conversation) with it, else O(values).
+        """
+        return self._dispatcher.books.tools.contexts.invalidate(conversation, name, prefix)
+
     # -- the end ---------------------------------------------------------------------------------
 
     async def wait_idle(self) -> None:

@@ -60,7 +60,7 @@ def _assemble(
         max_sessions=config.max_sessions if config.enabled else _UNBOUNDED, timeout=config.session_timeout
     )
     books = Books(routes)
-    tools = Tools(config, nursery)
+    books.tools = tools = Tools(config, nursery)
     for book in books.routes.values():
         book.tools = tools
     dispatcher = Dispatcher(config, _scheduler(config), sessions, books, Bus(), nursery, deliver)

@@ -45,7 +45,7 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
         service=_per_class(books, "service"),
         routes=MappingProxyType({name: _route(book) for name, book in books.routes.items()}),
         channels=_channels(books),
-        cache=MappingProxyType({}),
+        cache=books.tools.contexts.statistics(),
         services=MappingProxyType({}),
         storage=MappingProxyType({"kind": "memory"}),
         workers=dispatcher.pool.size,

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from ._core.cache import CacheStatistics
 from ._core.histogram import LatencySummary
 from ._core.sessions import SessionStatistics
 from ._message import Priority
@@ -68,7 +69,8 @@ class Statistics:
         wait, service: seconds from arrival to start, and of the last attempt, by class.
         routes: figures of each route.
         channels: messages by channel.
-        cache, services, storage: empty until the parts they describe are in use.
+        cache: figures of `Turn.context`.
+        services, storage: empty until the parts they describe are in use.
         workers: tasks that run handlers.
         stuck: turns that were told to end and did not within a second.
         fallbacks: turns handed to a fallback handler.
@@ -97,7 +99,7 @@ class Statistics:
     service: Mapping[Priority, LatencySummary]
     routes: Mapping[str, RouteStatistics]
     channels: ChannelStatistics
-    cache: Mapping[str, Any]
+    cache: CacheStatistics
     services: Mapping[str, Any]
     storage: Mapping[str, Any]
     workers: int

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, final
 
 from ._message import Message
 from ._record import TurnRecord
 from ._sessions import Session
+
+T = TypeVar("T")
 
 
 @final
@@ -57,6 +60,42 @@ class Turn:
     def session(self) -> Session:
         """The live side of the conversation (read-only)."""
         return Session(self._record.session)
+
+    async def context(
+        self, name: str, loader: Callable[[Turn], Awaitable[T]], *, ttl: float | None = None
+    ) -> T:  # fmt: skip
+        """What `loader(turn)` returned for this conversation and `name` lately; else it is called now.
+
+        Calls at the same time share one load: its value, or its error, is for all of them. A value is
+        fresh for `ttl` seconds after its load. When the loader of an expired one fails, the expired one
+        is returned for up to 600 seconds more; who must not get it invalidates it first. Errors and None
+        are not kept. Values go with the session, and the least recently used ones when there are more
+        than `Config.cache_size`.
+
+        Args:
+            name: what it is. Conversations never share a value, people in one conversation do: what
+                differs between them needs the user in its name, as in `f"profile:{turn.message.user}"`.
+            loader: async function that takes this turn. It runs in the task of a caller and ends with it.
+            ttl: how old a value may be for this call, seconds >= 0; None is `Config.cache_ttl`.
+
+        Raises:
+            RuntimeError: the turn has ended, or the loader needs, by way of others, its own value.
+            Exception: whatever the loader raised.
+
+        When cancelled, callers who wait for the same load are not: one of them loads instead. A value
+        that is there is returned without letting other tasks run, most of the time.
+        """
+        record = self._record
+        return await record.book.tools.contexts.get(self, record, name, loader, ttl)
+
+    def invalidate(self, name: str) -> int:
+        """Forget the value of `name` in this conversation; returns how many were forgotten, 0 or 1.
+
+        A load on its way still answers those who wait for it, but is not kept: whoever asks after this
+        gets a newer one.
+        """
+        record = self._record
+        return record.book.tools.contexts.invalidate(record.message.conversation, name, None)
 
     def __repr__(self) -> str:
         return f"<Turn {self.id} of {self.message.conversation!r}, attempt {self.attempt}>"

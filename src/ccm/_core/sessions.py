@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from math import inf
-from typing import Any, Final, final
+from typing import Final, Protocol, final
 
 import attrs
 
@@ -14,12 +14,20 @@ __all__ = ["Session", "SessionStatistics", "SessionTable"]
 _USERS: Final = 64
 
 
+class Context(Protocol):
+    """What is kept elsewhere for a session."""
+
+    def clear(self) -> None:
+        """The session is forgotten, and so is this."""
+
+
 @final
 class Session:
     """What is known of one conversation while it is live.
 
     Times are seconds of the clock that the table is given. Everything is kept by the table, except
-    `replies`, `failures` and `context`, which belong to whoever runs the turns.
+    `replies`, `failures` and `context`, which belong to whoever runs the turns. A `context` is cleared
+    when the table forgets the session: nothing that was kept for it outlives it.
     """
 
     __slots__ = (
@@ -51,7 +59,7 @@ class Session:
         self.replies = 0
         self.failures = 0
         self.active = 0
-        self.context: Any = None
+        self.context: Context | None = None
         self._users: str | dict[str, None] = user
 
     def __repr__(self) -> str:
@@ -68,6 +76,12 @@ class Session:
             self._users = {self._users: None, user: None}
         elif len(self._users) < _USERS:
             self._users[user] = None
+
+    def _clear(self) -> None:
+        """The table has forgotten it. O(what its context keeps)."""
+        if self.context is not None:
+            self.context.clear()
+            self.context = None
 
     def _check(self) -> None:
         """Assert every invariant that does not need the table. O(users)."""
@@ -231,6 +245,7 @@ class SessionTable:
         while self.next_deadline() <= now < inf:
             conversation, session = self._idle.popitem(last=False)
             del self._sessions[conversation]
+            session._clear()
             forgotten.append(session)
         self._expired += len(forgotten)
         return forgotten
@@ -272,6 +287,7 @@ class SessionTable:
                 raise RuntimeError(f"no room for {conversation!r}: all {self._max} are active; ask has_room")
             evicted, session = self._idle.popitem(last=False)
             del self._sessions[evicted]
+            session._clear()
             self._gone.append(session)
             self._evicted += 1
         session = Session(conversation, tenant, channel, user, max(now, self._latest))
