@@ -15,18 +15,22 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 from . import _events as events
 from ._config import Config
 from ._core.admission import Admission, Displace, Refuse, Repeat, Verdict, Wait
+from ._core.busy import Bounce, Decision, Hand, Join, Proceed, Supersede, decide
 from ._core.dedupe import DedupeWindow
 from ._core.lanes import INF, RUNNING, WAITING
+from ._core.ledger import Ledger
 from ._core.ratelimit import RateLimiter
 from ._core.routes import Route, select
 from ._dispatcher import Dispatcher
 from ._errors import Duplicate, Reason, Rejected, Shed
-from ._message import Message, Priority
+from ._message import Message, OnBusy, Priority
 from ._receipt import Receipt
 from ._record import TurnRecord
+from ._sessions import Session
 
 # Plain numbers index lists faster than an enum's members do.
 _PLAIN = tuple(range(len(Priority)))
+_ENQUEUE = OnBusy.ENQUEUE
 
 
 @attrs.define(eq=False)
@@ -55,6 +59,7 @@ class Intake:
         self._sessions = dispatcher.sessions
         self._books = dispatcher.books
         self._bus = dispatcher.bus
+        self._changes = dispatcher.changes
         self._limited = config.enabled and config.rate_limit is not None
         self._limiter = RateLimiter(default=config.rate_limit if self._limited else None)
         window = DedupeWindow[TurnRecord](window=config.dedupe_window) if config.dedupe_window else None
@@ -99,10 +104,17 @@ class Intake:
             if route is None:
                 self._reject(message, Refuse(Reason.NO_ROUTE), now)
             # Rules are the user's code and may raise: ask them all before anything is changed.
-            sides = [(side, _PLAIN[side.priority_of(message, None)]) for side in others]
-        priority = _PLAIN[route.priority_of(message, None)]
+            sides = [(side, _PLAIN[side.priority_of(message, self._session)]) for side in others]
+        priority = _PLAIN[route.priority_of(message, self._session)]
         limited = self._limited and route.rate_limited
-        verdict = admission.turn(message, priority, route.ordered, limited, now)
+        decision: Decision | None = None
+        if (route.busy is not _ENQUEUE or message.on_busy is not None) and route.ordered:
+            decision = self._meet(message, route, now)
+        if isinstance(decision, Bounce):
+            verdict: Verdict = self._bounce(message, limited, now)
+        else:
+            own = not isinstance(decision, (Join, Hand))
+            verdict = admission.turn(message, priority, route.ordered, limited, now, own)
         if verdict is not None:
             if isinstance(verdict, Wait):
                 return None
@@ -113,7 +125,8 @@ class Intake:
                 self._dispatcher.changed(now)
                 self._reject(message, verdict, now)
             self._displace(verdict, now)
-        record = self._add(message, route, priority, self._books.messages, now)
+        record = self._record(message, route, priority, self._books.messages, now)
+        self._place(record, decision, now)
         record.asked = asked
         if not message.generated_id and admission.window is not None:
             admission.window.put((message.tenant, message.id), record, now)
@@ -139,11 +152,35 @@ class Intake:
             self._books.sides.reject(reason)
             self._publish_refusal(message, reason, now)
             return
-        record = self._add(message, route, priority, self._books.sides, now)
+        record = self._record(message, route, priority, self._books.sides, now)
+        self._put(record, now)
         record.asked = True  # its reply, if any, goes to nobody
 
-    def _add(self, message: Message, route: Route, priority: int, ledger: Any, now: float) -> TurnRecord:
-        """Put an admitted turn where it belongs: to a worker, or into its lane."""
+    def _session(self, conversation: str) -> Session | None:
+        entry = self._sessions.get(conversation)
+        return None if entry is None else Session(entry)
+
+    def _meet(self, message: Message, route: Route, now: float) -> Decision:
+        """What the message does to its conversation, if that is busy."""
+        lane = self._scheduler.lane(message.conversation)
+        policy = message.on_busy or route.busy
+        joinable = self._changes.joinable(lane, route.name) if policy is OnBusy.MERGE else None
+        decision = decide(
+            policy, lane, now, joinable=joinable, settle=route.settle, max_settle=route.max_settle
+        )
+        if isinstance(decision, Hand):
+            host = decision.host
+            assert isinstance(host, TurnRecord)
+            if host.degraded is not None or host.cancel_by is not None:
+                return Proceed()  # it is ending: nothing it is handed now would be read
+        return decision
+
+    def _bounce(self, message: Message, limited: bool, now: float) -> Refuse:
+        wait = self._limiter.check(message.tenant, message.user, now) if limited else 0.0
+        return Refuse(Reason.RATE_LIMITED, wait) if wait else Refuse(Reason.BUSY)
+
+    def _record(self, message: Message, route: Route, priority: int, ledger: Ledger, now: float) -> TurnRecord:
+        """Count an admitted message in and make the record of its turn."""
         books = self._books
         session = self._sessions.enter(
             message.conversation, message.tenant, message.channel, message.user, now
@@ -156,19 +193,45 @@ class Intake:
         expires = now + wait
         if message.deadline is not None and message.deadline < expires:
             expires = message.deadline
-        record = TurnRecord(
+        return TurnRecord(
             self._last_id, message, books.routes[route.name], priority, ledger, session, now, expires
         )
+
+    def _place(self, record: TurnRecord, decision: Decision | None, now: float) -> None:
+        """Let an admitted message do to its conversation what was decided."""
+        if decision is None:
+            self._put(record, now)
+            return
+        changes: Any = self._changes
+        if isinstance(decision, Join):
+            changes.join(decision.host, record, decision.not_before, now)
+            self._announce(record, now)
+            self._dispatcher.dispatch(now)
+        elif isinstance(decision, Hand):
+            changes.hand(decision.host, record)
+            self._announce(record, now)
+        else:
+            if isinstance(decision, Supersede):
+                by = record.message.id
+                changes.supersede(decision.running, decision.waiting, by, decision.rollback, now)
+            elif isinstance(decision, Proceed):
+                record.not_before = decision.not_before
+            self._put(record, now)
+
+    def _put(self, record: TurnRecord, now: float) -> None:
+        """Put a turn where it belongs: to a worker, or into its lane."""
         started = self._scheduler.add(record, now)
         record.place = RUNNING if started else WAITING
-        ledger.accept(record.place)
+        record.ledger.accept(record.place)
         if self._bus.active:
-            self._publish_acceptance(record, session, now)
+            self._announce(record, now)
         if started:
             self._dispatcher.launch(record, now)
-        elif self._preempts and priority == Priority.CRITICAL:
+            return
+        if record.previous is not None and self._scheduler.lifted(record):
+            self._dispatcher.dispatch(now)
+        if self._preempts and record.priority == Priority.CRITICAL:
             self._preempt(record, now)
-        return record
 
     def _preempt(self, record: TurnRecord, now: float) -> None:
         """A CRITICAL turn found no slot: the youngest LOW turn gives its own back."""
@@ -177,7 +240,9 @@ class Intake:
             return
         for candidate in self._scheduler.preemptible():
             assert isinstance(candidate, TurnRecord)
-            if candidate.cancel_by is None and candidate.degraded is None and candidate.worker is not None:
+            shielded = candidate.extras is not None and candidate.extras.shields > 0
+            free = candidate.cancel_by is None and candidate.degraded is None and not shielded
+            if free and candidate.worker is not None:
                 self._dispatcher.interrupt(candidate, "preempt", now)
                 return
 
@@ -207,7 +272,10 @@ class Intake:
         if self._bus.active:
             self._bus.publish(events.Refused(now, message.id, message.conversation, message.tenant, reason))
 
-    def _publish_acceptance(self, record: TurnRecord, session: Any, now: float) -> None:
+    def _announce(self, record: TurnRecord, now: float) -> None:
+        if not self._bus.active:
+            return
+        session = record.session
         for gone in self._sessions.take_evicted():
             self._bus.publish(events.SessionEnded(now, gone.conversation, "evicted"))
         if session.messages == 1:

@@ -96,6 +96,11 @@ class Scheduler:
         """Whether a turn arriving now would start at once. O(1)."""
         return self.used < self._caps[priority] and (not ordered or key not in self._lanes)
 
+    def lifted(self, entry: Entry) -> bool:
+        """Whether a turn that was just added lets its conversation start: it may have lifted it. O(1)."""
+        lane = entry.lane
+        return lane is not None and lane.group is not None and self.used < self._caps[lane.klass]
+
     def conversation_has_room(self, key: str) -> bool:
         """Whether the conversation may have one more waiting turn. O(1)."""
         lane = self._lanes.get(key)
@@ -136,6 +141,7 @@ class Scheduler:
 
         Starting at once needs no comparison with what waits: while every startable turn is started
         as soon as it may be (law G7), a free slot of a class means that nobody waits for it.
+        If False, the turn may still have lifted its conversation past the headroom: see `lifted`.
         """
         if entry.state != NEW:
             raise ValueError(f"turn {entry.id} was added before; it is {STATES[entry.state]}")
@@ -225,11 +231,16 @@ class Scheduler:
         entry.state = DONE
         self._release(lane, now)
 
+    def waiting_entries(self) -> list[Entry]:
+        """Everything that waits or retries, in order of arrival. O(n log n)."""
+        entries = [entry for queued in self._queued for entry in queued.values()]
+        entries += self._retrying.values()
+        entries.sort(key=lambda entry: entry.id)
+        return entries
+
     def drop_all(self, now: float) -> list[Entry]:
         """Give up everything that waits or retries; returns it in order of arrival. O(n log n)."""
-        dropped = [entry for queued in self._queued for entry in queued.values()]
-        dropped += self._retrying.values()
-        dropped.sort(key=lambda entry: entry.id)
+        dropped = self.waiting_entries()
         for entry in dropped:
             self.cancel(entry, now)
         return dropped
