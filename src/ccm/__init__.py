@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from types import FunctionType as _FunctionType
 
+from ._batching import Batcher
 from ._books import DeadLetter
 from ._bus import EventStream
 from ._config import Config, OnBusy, Overflow, RateLimit, RetryPolicy
@@ -57,6 +58,7 @@ __all__ = [
     "HIGH",
     "LOW",
     "NORMAL",
+    "Batcher",
     "Busy",
     "BusyConversation",
     "Cancelled",
