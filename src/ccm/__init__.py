@@ -11,9 +11,11 @@ from types import FunctionType as _FunctionType
 from ._batching import Batcher
 from ._books import DeadLetter
 from ._bus import EventStream
-from ._config import Config, OnBusy, Overflow, RateLimit, RetryPolicy
+from ._changes import Change, Stopped
+from ._config import Config, Overflow, RateLimit, RetryPolicy
 from ._core.classify import by_content, matches
 from ._core.histogram import LatencySummary
+from ._core.history import HistoryEntry
 from ._core.routes import Route, Router
 from ._errors import (
     Busy,
@@ -39,13 +41,15 @@ from ._errors import (
     TurnCancelled,
 )
 from ._events import Event, Lagged
+from ._gather import Gathered
 from ._manager import ConversationManager
-from ._message import Message, Priority, Reply
+from ._message import Message, OnBusy, Priority, Reply
 from ._opening import open_manager
 from ._outcome import Cancelled, Failed, Merged, Replied
 from ._receipt import Receipt
 from ._sessions import Session
 from ._statistics import Statistics
+from ._streaming import ReplyStream, Restarted
 from ._turn import Turn
 
 CRITICAL = Priority.CRITICAL
@@ -63,6 +67,7 @@ __all__ = [
     "BusyConversation",
     "Cancelled",
     "CcmError",
+    "Change",
     "Config",
     "ConfigError",
     "ConversationFull",
@@ -74,7 +79,9 @@ __all__ = [
     "EventStream",
     "Expired",
     "Failed",
+    "Gathered",
     "HandlerFailed",
+    "HistoryEntry",
     "Lagged",
     "LatencySummary",
     "Merged",
@@ -93,12 +100,15 @@ __all__ = [
     "Rejected",
     "Replied",
     "Reply",
+    "ReplyStream",
+    "Restarted",
     "RetryPolicy",
     "Route",
     "Router",
     "Session",
     "Shed",
     "Statistics",
+    "Stopped",
     "StorageError",
     "Superseded",
     "TooManySessions",

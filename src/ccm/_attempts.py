@@ -11,7 +11,7 @@ import trio
 from . import _events as events
 from ._core.lanes import RETRYING, RUNNING, WAITING
 from ._core.retry import backoff
-from ._errors import Busy, Expired, Permanent
+from ._errors import Busy, Expired, Permanent, Superseded
 from ._message import Reply
 from ._outcome import Cancelled, Failed
 from ._record import TurnRecord
@@ -46,6 +46,8 @@ class Attempts:
         Raises:
             WrongReturn: it is neither a string, nor a Reply, nor None.
         """
+        if value is None and record.extras is not None:
+            value = "".join(record.extras.pieces)
         if value is None or isinstance(value, str):
             reply = Reply(str(value or ""), turn_id=record.id)
         elif isinstance(value, Reply):
@@ -109,15 +111,17 @@ class Attempts:
     def cancelled(self, record: TurnRecord) -> None:
         """The attempt was cancelled and its cleanup is over."""
         now, by = self.now(), record.cancel_by or "drain"
-        if by == "preempt" and not self._dispatcher.aborted:
+        if by in ("preempt", "restart") and not self._dispatcher.aborted:
             self._detach(record)
             record.attempt -= 1
             record.expires = record.useless  # it started in time; only its own deadline still counts
             record.ledger.move(RUNNING, WAITING)
             record.place = WAITING
             self._dispatcher.scheduler.requeue(record, now)
+        elif by == "superseded":
+            self._dispatcher.end(record, Superseded(record.more.superseded_by), now)
         elif by != "timeout":
-            self._dispatcher.end(record, Cancelled("drain" if by == "preempt" else by), now)
+            self._dispatcher.end(record, Cancelled("drain" if by in ("preempt", "restart") else by), now)
         elif record.useless <= now:
             self._dispatcher.end(record, Expired(), now)
         else:
@@ -150,6 +154,10 @@ class Attempts:
 
     @staticmethod
     def _detach(record: TurnRecord) -> None:
-        """The worker is done with it."""
+        """The worker is done with it; what it said in this attempt is void."""
+        if record.extras is not None:
+            record.extras.pieces.clear()
+            record.extras.shields = 0
+            record.extras.pending = None
         record.worker = None
         record.cancel_by = None

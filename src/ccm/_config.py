@@ -11,7 +11,7 @@ from typing import Any, Self
 import attrs
 
 from ._errors import ConfigError
-from ._message import Priority, check_priority
+from ._message import OnBusy, Priority, check_priority
 
 INF = math.inf
 
@@ -22,17 +22,6 @@ class Overflow(enum.StrEnum):
     REJECT_NEW = "reject_new"
     SHED_LOWEST = "shed_lowest"
     WAIT = "wait"
-
-
-class OnBusy(enum.StrEnum):
-    """What happens to a message that arrives while its conversation is busy."""
-
-    ENQUEUE = "enqueue"
-    MERGE = "merge"
-    INTERRUPT = "interrupt"
-    ROLLBACK = "rollback"
-    STEER = "steer"
-    REJECT = "reject"
 
 
 def refuse(field: str, value: object, allowed: str) -> ConfigError:
@@ -250,9 +239,9 @@ class Config:
         RetryPolicy(), _kind(RetryPolicy, "a RetryPolicy"), "attempts and their delays", _retry
     )
     on_busy: OnBusy = _field(
-        OnBusy.ENQUEUE, _check_reserved, "what a message meets in a busy conversation", _enum(OnBusy)
+        OnBusy.ENQUEUE, _one_of(OnBusy), "what a message meets in a busy conversation", _enum(OnBusy)
     )
-    settle: float = _field(0.0, _check_reserved, "quiet seconds before a merged turn starts")
+    settle: float = _field(0.0, _number(0), "quiet seconds before a merged turn starts")
     max_settle: float = _field(5.0, _number(0), "seconds after which a merged turn starts anyway")
     cache_size: int = _field(5000, _whole(1, 10_000_000), "cached contexts")
     cache_ttl: float = _field(120.0, _number(0), "seconds a cached context is fresh")

@@ -17,6 +17,7 @@ from . import _events as events
 from ._attempts import Attempts
 from ._books import Books
 from ._bus import Bus
+from ._changes import Changes
 from ._config import Config
 from ._core.lanes import DONE, INF, RETRYING, RUNNING, WAITING
 from ._core.scheduler import Scheduler
@@ -57,6 +58,7 @@ class Dispatcher:
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         self.attempts = Attempts(self)
         self.pool = Pool(self.attempts, nursery, deliver)
+        self.changes = Changes(self)
         self.on_room: Callable[[float], None] | None = None
         self.fallbacks: dict[int, TurnRecord] = {}
         self.idlers: list[trio.Event] = []
@@ -178,7 +180,8 @@ class Dispatcher:
         sides._check()
         places = [a + b for a, b in zip(messages.places, sides.places, strict=True)]
         assert places[RUNNING] == self.scheduler.used, places
-        assert places[WAITING] == self.scheduler.waiting + len(self.fallbacks), places
+        attached = self.changes.attached
+        assert places[WAITING] == self.scheduler.waiting + len(self.fallbacks) + attached, places
         assert places[RETRYING] == self.scheduler.retrying, places
 
     # -- turns end -------------------------------------------------------------------------------
@@ -186,6 +189,9 @@ class Dispatcher:
     def end(self, record: TurnRecord, outcome: Outcome | None, now: float) -> None:
         """Give a turn its outcome (None: it is answered): the one place where that happens. O(log n)."""
         served = 0.0
+        shared = outcome
+        if record.extras is not None and record.extras.withdrawn is not None:
+            outcome = Cancelled(record.extras.withdrawn)
         books, book = self.books, record.book
         if record.place == RUNNING:
             served = now - record.begun
@@ -207,6 +213,8 @@ class Dispatcher:
             session.replies += 1
         elif name == "failed":
             session.failures += 1
+        if session.history is not None or record.extras is not None:
+            self.changes.remember(record, shared)
         self.sessions.leave(session, now)
         if now + self._session_timeout < self.wake:
             self._wake_at(now + self._session_timeout)
@@ -216,6 +224,8 @@ class Dispatcher:
                 reschedule(task)
         if self.bus.active:
             self._publish_end(record, served, now)
+        if record.extras is not None:
+            self.changes.ended(record, shared, now)
 
     def _publish_end(self, record: TurnRecord, served: float, now: float) -> None:
         outcome: Outcome = record.outcome  # type: ignore[assignment]
@@ -226,7 +236,7 @@ class Dispatcher:
 
     def cancel(self, record: TurnRecord, by: str, now: float) -> None:
         """End a turn wherever it is: at once when it waits, after its cleanup when it runs. O(log n)."""
-        if record.place == DONE:
+        if record.place == DONE or self.changes.give_up_message(record, by, now):
             return
         if record.place == RUNNING or record.degraded is not None:
             self.interrupt(record, by, now)
@@ -241,14 +251,23 @@ class Dispatcher:
         Who does not want the turn at all outranks whoever only wants it to stop for now.
         """
         if record.cancel_by is not None:
-            if record.cancel_by in ("timeout", "preempt"):
+            if record.cancel_by in ("timeout", "preempt", "restart"):
                 record.cancel_by = by
+            return
+        if record.extras is not None and record.extras.shields and by in ("superseded", "preempt", "restart"):
+            if record.extras.pending != "superseded":
+                record.extras.pending = by
             return
         record.cancel_by = by
         record.worker.interrupt()
         record.deadline = now + GRACE
         if record.deadline < self.wake:
             self._wake_at(record.deadline)
+
+    def interrupt_now(self, record: TurnRecord, by: str) -> None:
+        """An interruption that was held back takes effect. O(1)."""
+        if record.place == RUNNING:
+            self.interrupt(record, by, self.now())
 
     def degrade(self, record: TurnRecord, outcome: Outcome, why: str, now: float) -> None:
         """A waiting turn was shed or expired: its fallback answers at once, or it ends with `outcome`.

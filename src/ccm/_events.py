@@ -81,6 +81,15 @@ class Stuck(Event):
 
 
 @attrs.frozen
+class Retracted(Event):
+    """An answered message was taken back; whoever shows the reply should take it back too."""
+
+    turn_id: int
+    conversation: str
+    message_id: str
+
+
+@attrs.frozen
 class SessionStarted(Event):
     """A conversation became live."""
 

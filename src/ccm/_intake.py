@@ -179,7 +179,9 @@ class Intake:
         wait = self._limiter.check(message.tenant, message.user, now) if limited else 0.0
         return Refuse(Reason.RATE_LIMITED, wait) if wait else Refuse(Reason.BUSY)
 
-    def _record(self, message: Message, route: Route, priority: int, ledger: Ledger, now: float) -> TurnRecord:
+    def _record(
+        self, message: Message, route: Route, priority: int, ledger: Ledger, now: float
+    ) -> TurnRecord:
         """Count an admitted message in and make the record of its turn."""
         books = self._books
         session = self._sessions.enter(
@@ -232,6 +234,20 @@ class Intake:
             self._dispatcher.dispatch(now)
         if self._preempts and record.priority == Priority.CRITICAL:
             self._preempt(record, now)
+
+    def check_text(self, text: str) -> None:
+        """Raise unless `text` may be a message's text."""
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, got {text!r}; convert it first")
+        self._admission.check_size(text)
+
+    def find(self, tenant: str, message_id: str) -> TurnRecord | None:
+        """The record of a live or remembered message. O(1) for ids that were given, else O(live turns)."""
+        window = self._admission.window
+        known = None if window is None else window.get((tenant, message_id), self._dispatcher.now())
+        return known or next(
+            (r for r in self._changes.live() if r.message.id == message_id and r.tenant == tenant), None
+        )
 
     def _preempt(self, record: TurnRecord, now: float) -> None:
         """A CRITICAL turn found no slot: the youngest LOW turn gives its own back."""

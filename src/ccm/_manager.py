@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, Self, final
 
 import trio
@@ -18,6 +18,7 @@ from trio.lowlevel import (
 
 from ._books import DeadLetter
 from ._bus import EventStream
+from ._changes import Change, Changes, Stopped
 from ._config import Config
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
@@ -29,6 +30,7 @@ from ._record import TurnRecord
 from ._report import picture
 from ._sessions import Session
 from ._statistics import Statistics
+from ._streaming import ReplyStream
 
 
 class Accept(Protocol):
@@ -47,6 +49,7 @@ class ConversationManager:
     _config: Config
     _dispatcher: Dispatcher
     _scheduler: Scheduler
+    _changes: Changes
     _intake: Intake
     _accept: Accept
     _now: Callable[[], float]
@@ -60,6 +63,7 @@ class ConversationManager:
         manager._config = config
         manager._dispatcher = dispatcher
         manager._scheduler = dispatcher.scheduler
+        manager._changes = dispatcher.changes
         manager._intake = intake
         manager._accept = intake.accept
         manager._now = dispatcher.now
@@ -125,6 +129,72 @@ class ConversationManager:
         if record is None:
             raise trio.WouldBlock
         return Receipt(record, self._dispatcher)
+
+    @asynccontextmanager
+    async def stream(self, message: Message) -> AsyncIterator[ReplyStream]:
+        """Hand in a message and read the reply as it is written.
+
+        Use: `async with manager.stream(message) as chunks: async for text in chunks: ...`. A `Restarted`
+        among the pieces voids the text so far. The handler waits for the reader; leaving the block before
+        the end cancels the turn. Raises as `ask` does: on entering while the message is refused, in the
+        iteration for what becomes of it.
+        """
+        await checkpoint_if_cancelled()
+        record = self._accept(message, self._now(), asked=True)
+        if record is None:
+            record = await self._intake.wait_for_room(message, asked=True)
+        chunks = ReplyStream(record)
+        if record.place == DONE:
+            chunks.ended(record)
+        else:
+            record.more.stream = chunks
+        try:
+            yield chunks
+        finally:
+            self._dispatcher.cancel(record, "caller", self._now())
+            chunks.close()
+
+    async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
+        """Give a message a new text: one that waits is replaced, a turn that runs starts again.
+
+        The message keeps its place and its class.
+
+        Returns:
+            `REPLACED`, `RESTARTED`, `ENDED` (too late) or `UNKNOWN`.
+
+        Raises:
+            ValueError, TypeError: the text is not valid; nothing was changed.
+        """
+        self._intake.check_text(text)
+        record = self._intake.find(tenant, message_id)
+        change = Change.UNKNOWN if record is None else self._changes.edit(record, text, self._now())
+        await cancel_shielded_checkpoint()
+        return change
+
+    async def retract(self, message_id: str, *, tenant: str = "") -> Change:
+        """Take a message back: its turn is cancelled, or its reply is retracted.
+
+        Waits until a running turn has cleaned up. A reply that was given already is taken out of the
+        history, and a `Retracted` event tells front ends to take it back.
+
+        Returns:
+            `CANCELLED`, `INTERRUPTED`, `WITHDRAWN` (it shared a turn), `RETRACTED`, `ENDED` or `UNKNOWN`.
+
+        When cancelled, the turn is cancelled all the same.
+        """
+        record = self._intake.find(tenant, message_id)
+        if record is None:
+            await checkpoint()
+            return Change.UNKNOWN
+        return await self._changes.retract(record, self._now())
+
+    async def stop(self, conversation: str) -> Stopped:
+        """End all turns of a conversation: first what waits, so that nothing starts, then what runs.
+
+        Waits for the cleanup of running turns, at most a second; what has not ended by then is counted as
+        stuck and goes on to hold its slot and its conversation. Later messages are handled as usual.
+        """
+        return await self._changes.stop(conversation, GRACE)
 
     # -- looking at it ---------------------------------------------------------------------------
 

@@ -24,6 +24,17 @@ class Priority(enum.IntEnum):
     LOW = 3
 
 
+class OnBusy(enum.StrEnum):
+    """What happens to a message that arrives while its conversation is busy."""
+
+    ENQUEUE = "enqueue"
+    MERGE = "merge"
+    INTERRUPT = "interrupt"
+    ROLLBACK = "rollback"
+    STEER = "steer"
+    REJECT = "reject"
+
+
 # Our own generator: tests freeze the global one, and a fork must not hand out its parent's ids.
 _ids = random.Random()
 os.register_at_fork(after_in_child=lambda: _ids.seed())
@@ -75,6 +86,7 @@ class Message:
         deadline: time on Trio's clock (`trio.current_time()`) after which an answer is useless;
             None means no deadline.
         metadata: anything else; copied, read-only.
+        on_busy: overrides what the route does with a message that meets a busy conversation.
 
     Raises:
         TypeError: a field has the wrong type; the text names field and value.
@@ -91,6 +103,7 @@ class Message:
     sent_at: datetime | None = attrs.field(default=None, kw_only=True)
     deadline: float | None = attrs.field(default=None, kw_only=True)
     metadata: Mapping[str, Any] = attrs.field(default=_NOTHING, kw_only=True)
+    on_busy: OnBusy | None = attrs.field(default=None, kw_only=True)
     generated_id: bool = attrs.field(default=False, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -118,6 +131,8 @@ class Message:
             self._check_times()
         if self.metadata is not _NOTHING:
             self._freeze_metadata()
+        if self.on_busy is not None:
+            object.__setattr__(self, "on_busy", check_on_busy(self.on_busy))
 
     def _check_keys(self) -> None:
         check_key("conversation", self.conversation)
@@ -175,6 +190,14 @@ def check_priority(value: object) -> Priority:
         return Priority(value)
     except ValueError:
         raise ValueError(f"priority must be 0 (CRITICAL) to 3 (LOW), got {value!r}") from None
+
+
+def check_on_busy(value: object) -> OnBusy:
+    """`value` as an `OnBusy`, or ValueError naming what was given."""
+    try:
+        return OnBusy(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError(f"on_busy must be one of {', '.join(OnBusy)}, got {value!r}") from None
 
 
 @attrs.frozen(slots=True)

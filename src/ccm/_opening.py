@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import trio
@@ -54,16 +54,19 @@ def _routes(handler: Handler | Router, config: Config, fallback: Handler | None)
 
 
 def _assemble(
-    routes: tuple[Route, ...], config: Config, deliver: Deliver | None, nursery: trio.Nursery
-) -> ConversationManager:
+    routes: tuple[Route, ...], config: Config, deliver: Deliver | None, nursery: trio.Nursery,
+    exits: AsyncExitStack,
+) -> ConversationManager:  # fmt: skip
     sessions = SessionTable(
         max_sessions=config.max_sessions if config.enabled else _UNBOUNDED, timeout=config.session_timeout
     )
     books = Books(routes)
     books.tools = tools = Tools(config, nursery)
+    exits.push_async_callback(tools.aclose)
     for book in books.routes.values():
         book.tools = tools
     dispatcher = Dispatcher(config, _scheduler(config), sessions, books, Bus(), nursery, deliver)
+    tools.interrupt = dispatcher.interrupt_now
     return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
 
 
@@ -102,8 +105,8 @@ async def open_manager(
     routes = _routes(handler_or_router, config, fallback)
     only: BaseException
     try:
-        async with trio.open_nursery() as nursery:
-            manager = _assemble(routes, config, deliver, nursery)
+        async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
+            manager = _assemble(routes, config, deliver, nursery, exits)
             try:
                 yield manager
             finally:

@@ -7,10 +7,12 @@ from typing import Any
 import trio
 
 from ._books import RouteBook
+from ._core.history import History, HistoryEntry
 from ._core.lanes import DONE, INF, NEW, Entry
 from ._core.ledger import Ledger
 from ._core.sessions import Session
 from ._errors import Outcome
+from ._extras import Extras, Steered
 from ._message import Message, Priority, Reply
 from ._outcome import Replied
 
@@ -32,6 +34,7 @@ class TurnRecord(Entry):
         text, reply: what the handler returned, when that is plain text or None, and the `Reply` made of it,
             which is made only when somebody wants it.
         answered: the handler has returned; a later attempt only delivers the reply.
+        extras: what only some turns need, or None.
         fate: the outcome; of an answered turn it is made only when somebody wants it.
         redirect: the outcome it gets if the fallback fails too.
         waiters: tasks to be woken with the outcome.
@@ -39,8 +42,8 @@ class TurnRecord(Entry):
 
     __slots__ = (
         "answered", "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline",
-        "degraded", "error", "failures", "fate", "ledger", "message", "place", "redirect", "reply", "route",
-        "session", "text", "useless", "waited", "waiters", "worker",
+        "degraded", "error", "extras", "failures", "fate", "ledger", "message", "place", "redirect", "reply",
+        "route", "session", "text", "useless", "waited", "waiters", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -86,12 +89,35 @@ class TurnRecord(Entry):
         self.reply: Reply | None = None
         self.dead_letter: int | None = None
         self.fate: Outcome | None = None
+        self.extras: Extras | None = None
         self.waiters: list[trio.lowlevel.Task] | None = None
 
     @property
     def klass(self) -> Priority:
         """Its own class, as an enum."""
         return Priority(self.priority)
+
+    @property
+    def more(self) -> Extras:
+        """`extras`, made if need be."""
+        if self.extras is None:
+            self.extras = Extras()
+        return self.extras
+
+    @property
+    def steered(self) -> Steered:
+        """Where messages for the running turn are handed to, made if need be."""
+        extras = self.more
+        if extras.steered is None:
+            extras.steered = Steered(self)
+        return extras.steered
+
+    def messages(self) -> tuple[Message, ...]:
+        """Its own message and those that joined it, in the order of arrival. O(messages)."""
+        if self.extras is None or not self.extras.members:
+            return (self.message,)
+        records = sorted([self, *self.extras.members], key=lambda record: record.id)
+        return tuple(record.message for record in records)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -128,3 +154,10 @@ class TurnRecord(Entry):
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def say(record: TurnRecord, history: History) -> None:
+    """What the users of this turn said goes into the history, once. O(limit of the history)."""
+    if not history.knows(record.id):
+        for message in record.messages():
+            history.add(HistoryEntry("user", message.text, record.id))

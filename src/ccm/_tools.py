@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, final
 
 from ._context import Contexts
+from ._pools import Pools
 
 if TYPE_CHECKING:
     import trio
@@ -18,15 +20,18 @@ class Tools:
 
     Attributes:
         config: the manager's settings.
+        interrupt: `Dispatcher.interrupt_now`, for a turn that has held back an interruption.
         nursery: owns background tasks of the parts; it is cancelled last, after the workers have ended.
     """
 
-    __slots__ = ("_contexts", "config", "nursery")
+    __slots__ = ("_contexts", "_pools", "config", "interrupt", "nursery")
 
     def __init__(self, config: Config, nursery: trio.Nursery) -> None:
         self.config = config
         self.nursery = nursery
+        self.interrupt: Callable[[Any, str], None]
         self._contexts: Contexts | None = None
+        self._pools: Pools | None = None
 
     @property
     def contexts(self) -> Contexts:
@@ -34,3 +39,15 @@ class Tools:
         if self._contexts is None:
             self._contexts = Contexts(self.config)
         return self._contexts
+
+    @property
+    def pools(self) -> Pools:
+        """The threads and processes behind `Turn.in_thread` and `Turn.in_process`."""
+        if self._pools is None:
+            self._pools = Pools(self.config)
+        return self._pools
+
+    async def aclose(self) -> None:
+        """End what outlives a turn; called when all handlers have ended."""
+        if self._pools is not None:
+            await self._pools.aclose()

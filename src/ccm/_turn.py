@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeVar, final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, TypeVarTuple, final
 
+import trio
+
+from ._core.history import History, HistoryEntry
+from ._core.lanes import DONE
+from ._extras import Steered
+from ._gather import Gathered, gather
 from ._message import Message
-from ._record import TurnRecord
+from ._record import TurnRecord, say
 from ._sessions import Session
+from ._streaming import check_piece
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @final
@@ -43,13 +52,15 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """The text of the message."""
-        return self.message.text
+        """What was said: the texts of all messages of this turn, a line each."""
+        if self._record.extras is None:
+            return self.message.text
+        return "\n".join(message.text for message in self.messages)
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """All messages this turn answers, in the order of arrival."""
-        return (self.message,)
+        return self._record.messages()
 
     @property
     def route(self) -> str:
@@ -96,6 +107,138 @@ class Turn:
         """
         record = self._record
         return record.book.tools.contexts.invalidate(record.message.conversation, name, None)
+
+    async def gather(
+        self, /, within: float | None = None, **analyzers: Callable[[Turn], Awaitable[Any]]
+    ) -> Gathered:
+        """Run analyzers side by side: `found = await turn.gather(mood=analyse_mood, within=0.2)`.
+
+        Each is called with the turn. What fails or is not ready in time is an error of its own name and
+        harms no other: see `Gathered`. Returns when all have ended; those that are not ready in time are
+        cancelled and waited for while they clean up.
+
+        Args:
+            within: seconds for all of them together, >= 0; None is no limit besides the turn's deadline.
+            analyzers: async functions that take a turn, by name; see `ccm.analyzers.adapt` for others.
+
+        Raises:
+            TypeError, ValueError: an argument is not what it must be; nothing has been started.
+
+        When cancelled, all of them are. What an analyzer raises that is no `Exception` cancels the others
+        and comes out.
+        """
+        return await gather(self, within, analyzers)
+
+    async def in_thread(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run `fn(*args)` in a thread: for what blocks, so that other turns go on meanwhile.
+
+        The manager has `Config.worker_threads` places for threads; beyond them calls wait, first come,
+        first served. Returns and raises what `fn` does.
+
+        When cancelled while it waits for a place, `fn` is never called. When cancelled later, it returns
+        at once and the thread is abandoned: Python cannot end a thread, so it goes on, its result is
+        dropped, and it keeps its place until it has ended. A function that may take long should therefore
+        look at `trio.from_thread.check_cancelled()` now and then, or run in a process. The manager does not
+        wait for abandoned threads when it closes.
+
+        Raises:
+            TypeError: `fn` is not a synchronous function.
+            trio.ClosedResourceError: the manager is closed.
+        """
+        return await self._record.book.tools.pools.in_thread(fn, *args)
+
+    async def in_process(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Run `fn(*args)` in a process: for what computes, and for what may crash or hang.
+
+        The manager has `Config.worker_processes` places; beyond them calls wait, first come, first served.
+        Processes are started when they are needed (0.1 s and what the module of `fn` imports) and reused
+        (0.1 ms); they end with the manager. Function, arguments and result are pickled. Returns and
+        raises what `fn` does. Needs `pip install 'ccm[process]'`.
+
+        When cancelled, the process is killed.
+
+        Raises:
+            TypeError: `fn` is not a synchronous function, or it or an argument cannot be pickled.
+            trio.BrokenResourceError: the process died. Other calls are not affected.
+            trio.ClosedResourceError: the manager is closed.
+            ImportError: the extra is not installed.
+        """
+        return await self._record.book.tools.pools.in_process(fn, *args)
+
+    async def send(self, text: str) -> None:
+        """Say a piece of the reply now; whoever reads along (`manager.stream`) gets it at once.
+
+        Waits until the reader has taken it; without a reader it goes on at once. A handler that sends pieces
+        returns None, and the pieces are the reply, or returns the whole text.
+
+        Raises:
+            TypeError: `text` is no string.
+            RuntimeError: this attempt is over.
+
+        When cancelled, the piece may not have been read.
+        """
+        record = self._current()
+        extras = record.more
+        piece = check_piece(text)
+        if extras.stream is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await extras.stream.put(self.attempt, piece)
+        extras.pieces.append(piece)
+
+    @property
+    def steered(self) -> Steered:
+        """With `OnBusy.STEER`: messages that arrive while this turn runs, as a receive channel.
+
+        What is read belongs to this turn and is answered with it; what is not read becomes the next turn.
+        """
+        return self._current().steered
+
+    @asynccontextmanager
+    async def uninterruptible(self) -> AsyncIterator[None]:
+        """A block that no newer message, edit or more urgent turn interrupts; they wait for its end.
+
+        The time-out, the drain deadline, `stop`, `retract` and whoever asked are not held back. On leaving
+        the block an interruption that came meanwhile takes effect.
+        """
+        record = self._current()
+        extras = record.more
+        extras.shields += 1
+        try:
+            yield
+        finally:
+            if record.attempt == self.attempt and extras.shields:
+                extras.shields -= 1
+                if not extras.shields and extras.pending is not None:
+                    pending, extras.pending = extras.pending, None
+                    record.book.tools.interrupt(record, pending)
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def history(self, limit: int = 20) -> tuple[HistoryEntry, ...]:
+        """The last utterances of this conversation, oldest first, this turn's messages included.
+
+        It is kept from the first time that it is asked for, or that a reply is interrupted, as long as
+        the session lives: at most 100 utterances of ordered routes, in the order they were handled.
+
+        Args:
+            limit: how many at most, >= 0.
+        """
+        if not isinstance(limit, int) or limit < 0:
+            raise ValueError(f"limit must be a whole number >= 0, got {limit!r}")
+        record = self._current()
+        session = record.session
+        if session.history is None:
+            session.history = History()
+        if record.ordered:
+            say(record, session.history)
+        await trio.lowlevel.checkpoint()
+        return session.history.last(limit)
+
+    def _current(self) -> TurnRecord:
+        record = self._record
+        if record.place == DONE or record.attempt != self.attempt:
+            raise RuntimeError(f"this attempt of turn {record.id} is over; a turn is for its handler only")
+        return record
 
     def __repr__(self) -> str:
         return f"<Turn {self.id} of {self.message.conversation!r}, attempt {self.attempt}>"

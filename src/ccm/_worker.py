@@ -185,7 +185,8 @@ class Pool:
                     route = record.route
                     handler = route.handler if record.degraded is None else route.fallback
                     value = await handler(Turn(record))  # type: ignore[misc]
-                    if (value is None or type(value) is str) and record.degraded is None:
+                    plain = record.degraded is None and record.extras is None
+                    if plain and (value is None or type(value) is str):
                         record.text = value
                     else:
                         record.reply = owner.answer(record, value)

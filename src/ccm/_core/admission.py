@@ -74,22 +74,29 @@ class Admission:
         if self.draining:
             return Refuse(Reason.DRAINING)
         if len(message.text) * 4 > self.max_text:
-            size = len(message.text.encode("utf-8", "surrogatepass"))
-            if size > self.max_text:
-                raise ValueError(
-                    f"text must be at most {self.max_text} bytes of UTF-8, got {size}: "
-                    f"{message.text[:40]!r}...; shorten it or raise Config.max_text"
-                )
+            self.check_size(message.text)
         if not message.generated_id and self.window is not None:
             first = self.window.get((message.tenant, message.id), now)
             if first is not None:
                 return Repeat(first)
         return None
 
-    def turn(self, message: Message, priority: int, ordered: bool, limited: bool, now: float) -> Verdict:
+    def check_size(self, text: str) -> None:
+        """Raise ValueError if `text` is longer than `max_text` bytes. O(length)."""
+        size = len(text.encode("utf-8", "surrogatepass"))
+        if size > self.max_text:
+            raise ValueError(
+                f"text must be at most {self.max_text} bytes of UTF-8, got {size}: "
+                f"{text[:40]!r}...; shorten it or raise Config.max_text"
+            )
+
+    def turn(
+        self, message: Message, priority: int, ordered: bool, limited: bool, now: float, own: bool = True
+    ) -> Verdict:
         """The checks that concern one turn of the message. O(1).
 
         With `limited`, a turn that comes in is counted in its user's rate; nothing else is ever changed.
+        Without `own`, the message joins a turn that is there already and needs no place in the queue.
         """
         verdict: Verdict = None
         scheduler, key = self.scheduler, message.conversation
@@ -97,7 +104,7 @@ class Admission:
             verdict = Refuse(Reason.CONVERSATION_FULL)
         elif not self.sessions.has_room(key):
             verdict = Refuse(Reason.TOO_MANY_SESSIONS)
-        elif self.senders or scheduler.waiting >= scheduler.queue_limit:
+        elif own and (self.senders or scheduler.waiting >= scheduler.queue_limit):
             verdict = self._full(message, priority, ordered)
         if limited:
             # The rate comes first among the reasons, but only what comes in is counted: so it is asked last.

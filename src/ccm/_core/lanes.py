@@ -81,6 +81,14 @@ class Lane:
         self.wake = INF
         self.debt = 0.0
 
+    def entries(self) -> tuple[Entry, ...]:
+        """The waiting entries in order. O(size)."""
+        found, entry = [], self.head
+        while entry is not None:
+            found.append(entry)
+            entry = entry.next
+        return tuple(found)
+
     def append(self, entry: Entry) -> None:
         """Link `entry` behind the last one. O(1)."""
         tail = self.tail

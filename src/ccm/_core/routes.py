@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import attrs
 
 from .._config import Config, RetryPolicy, refuse
-from .._message import Message, Priority, Reply, check_key, check_priority
+from .._message import Message, OnBusy, Priority, Reply, check_key, check_on_busy, check_priority
 
 Handler = Callable[[Any], Awaitable[str | Reply | None]]
 PriorityRule = Callable[[Message, Any], Priority]
@@ -40,13 +40,18 @@ class Route:
     max_wait: float | None = None
     rate_limited: bool = True
     fallback: Handler | None = None
+    busy: OnBusy = OnBusy.ENQUEUE
+    settle: float = 0.0
+    max_settle: float = 5.0
 
-    def priority_of(self, message: Message, session: Any) -> Priority:
-        """The class of a turn for `message`: its own, or what the route says."""
+    def priority_of(self, message: Message, look_up: Callable[[str], Any]) -> Priority:
+        """The class of a turn for `message`: its own, or what the route says of it and its session."""
         if message.priority is not None:
             return message.priority
         rule = self.priority
-        return rule if isinstance(rule, Priority) else check_priority(rule(message, session))
+        if isinstance(rule, Priority):
+            return rule
+        return check_priority(rule(message, look_up(message.conversation)))
 
 
 class Router:
@@ -64,7 +69,8 @@ class Router:
         self, name: str, *, when: Callable[[Message], bool] | None = None,
         priority: Priority | PriorityRule = Priority.NORMAL, ordered: bool = True, answers: bool = True,
         timeout: float | None = None, retry: RetryPolicy | None = None, max_wait: float | None = None,
-        rate_limited: bool = True, fallback: Handler | None = None,
+        rate_limited: bool = True, fallback: Handler | None = None, busy: OnBusy | None = None,
+        settle: float | None = None, max_settle: float | None = None,
     ) -> Callable[[H], H]:  # fmt: skip
         """Decorator that adds an async handler under `name`.
 
@@ -79,6 +85,9 @@ class Router:
             max_wait: seconds a turn may wait, > 0; None takes `Config.max_wait` of its class.
             rate_limited: False exempts the route from the per-user rate limit.
             fallback: async handler that answers for shed, expired and failed turns.
+            busy: what a message meets in a busy conversation; None takes `Config.on_busy`.
+            settle: quiet seconds before a merged turn starts, >= 0; None takes `Config.settle`.
+            max_settle: seconds after which it starts anyway, >= 0; None takes `Config.max_settle`.
 
         Raises:
             ValueError: the name is taken or a value is out of range.
@@ -90,6 +99,9 @@ class Router:
         for field, value in (("timeout", timeout), ("max_wait", max_wait)):
             if value is not None and not (isinstance(value, (int, float)) and value > 0):
                 raise refuse(field, value, "seconds > 0 or None")
+        for field, value in (("settle", settle), ("max_settle", max_settle)):
+            if value is not None and not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+                raise refuse(field, value, "seconds >= 0 or None")
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise refuse("retry", retry, "a RetryPolicy or None")
         if when is not None and (not callable(when) or inspect.iscoroutinefunction(when)):
@@ -101,6 +113,7 @@ class Router:
         settings = {
             "when": when, "priority": priority, "ordered": ordered, "answers": answers, "timeout": timeout,
             "retry": retry, "max_wait": max_wait, "rate_limited": rate_limited, "fallback": fallback,
+            "busy": None if busy is None else check_on_busy(busy), "settle": settle, "max_settle": max_settle,
         }  # fmt: skip
 
         def add(handler: H) -> H:
@@ -119,6 +132,11 @@ class Router:
                 | {
                     "timeout": settings["timeout"] or config.timeout,
                     "retry": settings["retry"] or config.retry,
+                    "busy": settings["busy"] or config.on_busy,
+                    "settle": config.settle if settings["settle"] is None else settings["settle"],
+                    "max_settle": config.max_settle
+                    if settings["max_settle"] is None
+                    else settings["max_settle"],
                 },
             )
             for name, settings in self._routes.items()

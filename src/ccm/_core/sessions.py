@@ -9,6 +9,8 @@ from typing import Final, Protocol, final
 
 import attrs
 
+from .history import History
+
 __all__ = ["Session", "SessionStatistics", "SessionTable"]
 
 _USERS: Final = 64
@@ -38,6 +40,7 @@ class Session:
         "conversation",
         "created",
         "failures",
+        "history",
         "last_active",
         "messages",
         "replies",
@@ -59,6 +62,7 @@ class Session:
         self.replies = 0
         self.failures = 0
         self.active = 0
+        self.history: History | None = None
         self.context: Context | None = None
         self._users: str | dict[str, None] = user
 

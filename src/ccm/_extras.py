@@ -1,0 +1,108 @@
+"""`Extras`: what only some turns need; made when first needed, so that the others pay nothing for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from ._message import Message
+
+if TYPE_CHECKING:
+    from ._record import TurnRecord
+    from ._streaming import ReplyStream
+
+
+@final
+class Extras:
+    """The rarer side of a `TurnRecord`.
+
+    Attributes:
+        pieces: what `turn.send` has sent in the present attempt.
+        stream: who reads along.
+        members: messages that joined this turn; they wait for its outcome.
+        host: the turn this message has joined or was handed to.
+        steered: messages handed to this running turn.
+        shields: open `uninterruptible` blocks; `pending` is the interruption they hold back.
+        superseded_by, rollback: the newer message, and whether this turn is to leave no trace.
+        withdrawn: who does not want this turn's own message answered any more, while others still do.
+    """
+
+    __slots__ = (
+        "host", "members", "pending", "pieces", "rollback", "shields", "steered", "stream", "superseded_by",
+        "withdrawn",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.stream: ReplyStream | None = None
+        self.members: list[TurnRecord] = []
+        self.host: TurnRecord | None = None
+        self.steered: Steered | None = None
+        self.shields = 0
+        self.pending: str | None = None
+        self.superseded_by = ""
+        self.rollback = False
+        self.withdrawn: str | None = None
+
+
+@final
+class Steered:
+    """The messages that arrive for a turn while it runs: a receive channel; see `Turn.steered`."""
+
+    __slots__ = ("_host", "_receive", "_send", "_unread")
+
+    def __init__(self, host: TurnRecord) -> None:
+        self._host = host
+        # Unbounded here: the bound on messages of a conversation is kept at the door. The channel only says
+        # that there is one more; which one is in `_unread`, so that it can be given up meanwhile.
+        self._send, self._receive = trio.open_memory_channel[None](float("inf"))
+        self._unread: list[TurnRecord] = []
+
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return self
+
+    async def __anext__(self) -> Message:
+        return await self.receive()
+
+    async def receive(self) -> Message:
+        """The next message; waits for one. When cancelled, none is lost."""
+        while True:
+            await self._receive.receive()
+            if self._unread:
+                return self._read()
+
+    def receive_nowait(self) -> Message:
+        """The next message.
+
+        Raises:
+            trio.WouldBlock: there is none.
+        """
+        while True:
+            self._receive.receive_nowait()
+            if self._unread:
+                return self._read()
+
+    def put(self, record: TurnRecord) -> None:
+        """Hand over a message. O(1)."""
+        self._unread.append(record)
+        self._send.send_nowait(None)
+
+    def give_up(self, record: TurnRecord) -> None:
+        """The message is not wanted any more. O(unread)."""
+        self._unread.remove(record)
+
+    def unread_now(self) -> tuple[TurnRecord, ...]:
+        """What nobody has read, in order. O(unread)."""
+        return tuple(self._unread)
+
+    def unread(self) -> list[TurnRecord]:
+        """Take out what nobody has read, in order. O(1)."""
+        left, self._unread = self._unread, []
+        return left
+
+    def _read(self) -> Message:
+        record = self._unread.pop(0)
+        self._host.more.members.append(record)
+        return record.message
