@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import attrs
 import pytest
 
 import ccm
 import ccm.testing
-from ccm import _events as events
-from ccm import _statistics as statistics
-from ccm._config_load import LEGACY
-from ccm._core.sessions import SessionStatistics
-from ccm.cli._config import plain
+from docs.tables import TABLES, updated
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -37,13 +30,6 @@ BLOCKS = [
 OUTPUTS = re.findall(
     r"^<!-- output: (\S+) -->\n```text\n(.*?)^```$", "\n".join(PAGES.values()), re.MULTILINE | re.DOTALL
 )
-
-
-def table(page: str, name: str) -> list[list[str]]:
-    """The rows of the table that stands under the comment `<!-- table: name -->`."""
-    (found,) = re.findall(rf"^<!-- table: {name} -->\n((?:\|.*\n)+)", PAGES[page], re.MULTILINE)
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in found.splitlines()]
-    return rows[2:]
 
 
 # -- guarantees ------------------------------------------------------------------------------------
@@ -93,60 +79,9 @@ def test_every_test_that_is_named_exists(page: str) -> None:
 # -- tables ----------------------------------------------------------------------------------------
 
 
-def allowed(field: str) -> str:
-    """What the error for an impossible value of a setting says is allowed."""
-    with pytest.raises(ccm.ConfigError) as caught:
-        ccm.Config().replace(**{field: object()})
-    text = str(caught.value).removeprefix(f"{field} must be ").partition(", got <object")[0]
-    return re.sub(r"<\w+\.\w+: ('\w+')>", r"\1", text)
-
-
-def test_the_table_of_settings_is_that_of_the_code() -> None:
-    fields: Any = attrs.fields(ccm.Config)
-    meanings = ccm.Config.describe()
-    assert table("configuration", "settings") == [
-        [f"`{a.name}`", f"`{plain(a.default)!r}`", allowed(a.name), meanings[a.name]] for a in fields
-    ]
-
-
-def test_the_older_names_are_those_of_the_code() -> None:
-    rows = [[variable, name.split()[0]] for variable, name in table("configuration", "older")]
-    assert rows == [[f"`{variable}`", f"`{name}`"] for variable, (name, _) in LEGACY.items()]
-
-
-def test_the_table_of_reserved_slots_is_computed() -> None:
-    rows = [[int(cell) for cell in row] for row in table("scheduling", "headroom")]
-    for limit, *slots in rows:
-        config = ccm.Config(limit=limit)
-        assert slots == [limit - config.headroom_of(priority) for priority in ccm.Priority]
-
-
-def field_names(kind: type, leave_out: tuple[str, ...] = ()) -> str:
-    fields: Any = attrs.fields(kind)
-    return ", ".join(f"`{a.name}`" for a in fields if a.name not in leave_out)
-
-
-def test_the_table_of_events_is_complete() -> None:
-    kinds = [
-        kind
-        for kind in vars(events).values()
-        if inspect.isclass(kind) and issubclass(kind, ccm.Event) and kind is not ccm.Event
-    ]
-    assert {row[0]: row[-1].strip() for row in table("reference", "events")} == {
-        f"`{kind.__name__}`": field_names(kind, ("at",)) for kind in kinds
-    }
-
-
-def test_the_parts_of_a_picture_are_those_of_the_code() -> None:
-    kinds = [
-        statistics.ClassQueue,
-        ccm.LatencySummary,
-        statistics.RouteStatistics,
-        statistics.Rates,
-        SessionStatistics,
-        statistics.ChannelStatistics,
-    ]
-    assert [row[1] for row in table("reference", "parts of Statistics")] == [field_names(k) for k in kinds]
+@pytest.mark.parametrize("page", sorted({page for page, _ in TABLES}))
+def test_tables_are_those_of_the_code(page: str) -> None:
+    assert PAGES[page].splitlines() == updated(page, PAGES[page]).splitlines(), "run python docs/tables.py"
 
 
 def test_every_public_name_is_in_the_reference() -> None:
