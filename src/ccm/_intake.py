@@ -108,13 +108,11 @@ class Intake:
         priority = _PLAIN[route.priority_of(message, self._session)]
         limited = self._limited and route.rate_limited
         decision: Decision | None = None
-        if (route.busy is not _ENQUEUE or message.on_busy is not None) and route.ordered:
-            decision = self._meet(message, route, now)
-        if isinstance(decision, Bounce):
-            verdict: Verdict = self._bounce(message, limited, now)
+        if route.busy is _ENQUEUE and message.on_busy is None or not route.ordered:
+            verdict = admission.turn(message, priority, route.ordered, limited, now)
         else:
-            own = not isinstance(decision, (Join, Hand))
-            verdict = admission.turn(message, priority, route.ordered, limited, now, own)
+            decision = self._meet(message, route, now)
+            verdict = self._judge(message, priority, limited, decision, now)
         if verdict is not None:
             if isinstance(verdict, Wait):
                 return None
@@ -126,7 +124,10 @@ class Intake:
                 self._reject(message, verdict, now)
             self._displace(verdict, now)
         record = self._record(message, route, priority, self._books.messages, now)
-        self._place(record, decision, now)
+        if decision is None:
+            self._put(record, now)
+        else:
+            self._place(record, decision, now)
         record.asked = asked
         if not message.generated_id and admission.window is not None:
             admission.window.put((message.tenant, message.id), record, now)
@@ -175,9 +176,14 @@ class Intake:
                 return Proceed()  # it is ending: nothing it is handed now would be read
         return decision
 
-    def _bounce(self, message: Message, limited: bool, now: float) -> Refuse:
-        wait = self._limiter.check(message.tenant, message.user, now) if limited else 0.0
-        return Refuse(Reason.RATE_LIMITED, wait) if wait else Refuse(Reason.BUSY)
+    def _judge(
+        self, message: Message, priority: int, limited: bool, decision: Decision, now: float
+    ) -> Verdict:
+        if isinstance(decision, Bounce):
+            wait = self._limiter.check(message.tenant, message.user, now) if limited else 0.0
+            return Refuse(Reason.RATE_LIMITED, wait) if wait else Refuse(Reason.BUSY)
+        own = not isinstance(decision, (Join, Hand))
+        return self._admission.turn(message, priority, True, limited, now, own)
 
     def _record(
         self, message: Message, route: Route, priority: int, ledger: Ledger, now: float
@@ -199,11 +205,8 @@ class Intake:
             self._last_id, message, books.routes[route.name], priority, ledger, session, now, expires
         )
 
-    def _place(self, record: TurnRecord, decision: Decision | None, now: float) -> None:
+    def _place(self, record: TurnRecord, decision: Decision, now: float) -> None:
         """Let an admitted message do to its conversation what was decided."""
-        if decision is None:
-            self._put(record, now)
-            return
         changes: Any = self._changes
         if isinstance(decision, Join):
             changes.join(decision.host, record, decision.not_before, now)

@@ -21,6 +21,10 @@ def say(text: str = "hello", **fields: Any) -> Message:
     return Message("c", "u", text, **fields)
 
 
+def nobody(conversation: str) -> None:
+    """A table of sessions that knows none."""
+
+
 def starts_with(letter: str) -> Any:
     return lambda message: message.text.startswith(letter)
 
@@ -85,8 +89,8 @@ def test_the_messages_own_priority_goes_before_the_routes() -> None:
     router = Router()
     router.route("chat", priority=Priority.LOW)(answer)
     (route,) = made(router)
-    assert route.priority_of(say(), None) is Priority.LOW
-    assert route.priority_of(say(priority=Priority.CRITICAL), None) is Priority.CRITICAL
+    assert route.priority_of(say(), nobody) is Priority.LOW
+    assert route.priority_of(say(priority=Priority.CRITICAL), nobody) is Priority.CRITICAL
 
 
 def test_a_rule_gives_the_priority_and_sees_the_session() -> None:
@@ -97,8 +101,8 @@ def test_a_rule_gives_the_priority_and_sees_the_session() -> None:
 
     router.route("chat", priority=rule)(answer)
     (route,) = made(router)
-    assert route.priority_of(say(), "known") is Priority.HIGH
-    assert route.priority_of(say(), None) is Priority.LOW
+    assert route.priority_of(say(), {"c": "known"}.get) is Priority.HIGH
+    assert route.priority_of(say(), nobody) is Priority.LOW
 
 
 @pytest.mark.parametrize(("given", "error"), [(7, ValueError), ("high", TypeError), (None, TypeError)])
@@ -106,7 +110,7 @@ def test_a_rule_that_returns_no_priority_is_told_so(given: Any, error: type[Exce
     router = Router()
     router.route("chat", priority=lambda message, session: given)(answer)
     with pytest.raises(error, match="priority"):
-        made(router)[0].priority_of(say(), None)
+        made(router)[0].priority_of(say(), nobody)
 
 
 # -- registering -----------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             by_seconds=by_seconds,
         )
         self.model = NaiveScheduler(limit, headroom, ageing, 3)
-        self.expired_now: list[int] = []
+        self.skipped: list[Entry] = []
 
     # -- what happens ----------------------------------------------------------------------------
 
@@ -162,6 +162,38 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert entry.state == DONE
         self.settle()
 
+    @rule(key=KEYS, tenant=TENANTS, priority=PRIORITIES, wait=LATER)
+    def set_aside(self, key: str, tenant: str, priority: int, wait: float | None) -> None:
+        """A turn takes its place in the order, and comes in later or never."""
+        self.ids += 1
+        expires = inf if wait is None else self.now + wait
+        self.skipped.append(Entry(self.ids, key, tenant, priority, self.now, expires))
+
+    @precondition(lambda self: self.skipped)
+    @rule(which=st.integers(0, 100))
+    def insert(self, which: int) -> None:
+        entry = self.skipped.pop(which % len(self.skipped))
+        self.scheduler.insert(entry, self.now)
+        self.model.put(entry, WAITING, 0.0, entry.expires)
+        self.settle()
+
+    @precondition(lambda self: self.model.of(WAITING))
+    @rule(data=st.data(), delay=SOME_TIME)
+    def postpone(self, data: st.DataObject, delay: float) -> None:
+        entry = data.draw(st.sampled_from(self.model.of(WAITING)))
+        self.scheduler.postpone(entry, self.now, self.now + delay)
+        self.model.put(entry, WAITING, self.now + delay, self.model.expires[entry.id])
+        self.settle()
+
+    @precondition(lambda self: self.model.of(WAITING))
+    @rule(data=st.data(), priority=PRIORITIES)
+    def promote(self, data: st.DataObject, priority: int) -> None:
+        entry = data.draw(st.sampled_from(self.model.of(WAITING)))
+        expected = min(entry.priority, priority)
+        self.scheduler.promote(entry, self.now, priority)
+        assert entry.priority == expected
+        self.settle()
+
     @rule(sizes=LIMITS)
     def set_limit(self, sizes: tuple[int, list[int]]) -> None:
         self.scheduler.set_limit(*sizes)
@@ -215,6 +247,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         entry = data.draw(st.sampled_from(self.model.entries))
         stranger = Entry(10**6, "a", "x", 2, self.now)
         before = photograph(self.scheduler)
+        if self.model.states[entry.id] != WAITING:
+            with pytest.raises(ValueError, match="does not wait"):
+                self.scheduler.postpone(entry, self.now, self.now)
+            with pytest.raises(ValueError, match="does not wait"):
+                self.scheduler.promote(entry, self.now, 0)
         with pytest.raises(ValueError, match="added before"):
             self.scheduler.add(entry, self.now)
         with pytest.raises(ValueError, match="does not run"):
