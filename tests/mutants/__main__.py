@@ -25,7 +25,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .catalog import MUTANTS, Mutant
+from .catalog import MUTANTS
+from .mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTEST = (
