@@ -52,7 +52,7 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """What was said: the texts of all messages of this turn, a line each."""
+        """The text of the message; of several messages, one line each."""
         if self._record.extras is None:
             return self.message.text
         return "\n".join(message.text for message in self.messages)
