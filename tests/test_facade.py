@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import ccm
+import ccm.analyzers
 import ccm.testing
 
 # What `import ccm` may load besides the standard library; trio's own dependencies are among them.
@@ -23,7 +24,7 @@ ALLOWED = {"ccm", "trio", "attr", "attrs", "sortedcontainers", "outcome", "sniff
 # Heavy, or a sign that something works behind Trio's back.
 FORBIDDEN = {"asyncio", "multiprocessing", "concurrent", "sqlite3", "tomllib", "unittest", "http", "tkinter"}
 
-MODULES = [ccm, ccm.testing]
+MODULES = [ccm, ccm.analyzers, ccm.testing]
 PUBLIC = [(module, name) for module in MODULES for name in module.__all__]
 CLASSES = [pytest.param(getattr(m, n), id=n) for m, n in PUBLIC if inspect.isclass(getattr(m, n))]
 
@@ -111,6 +112,8 @@ def test_import_leaves_out_what_is_optional() -> None:
         "_pytest",
         "asyncio",
         "matplotlib",
+        "trio_parallel",
+        "ccm.analyzers",
         "ccm.cli",
         "ccm.testing",
     ):
@@ -131,7 +134,7 @@ def test_modules_other_than_the_facade_are_private() -> None:
     folder = Path(inspect.getfile(ccm)).parent
     names = {path.stem for path in folder.iterdir() if path.suffix in ("", ".py")}
     public = {name for name in names if not name.startswith("_")}
-    assert public <= {"cli", "testing"}, public
+    assert public <= {"analyzers", "cli", "testing"}, public
 
 
 def test_every_module_says_what_it_is_for() -> None:

@@ -33,7 +33,7 @@ class Gathered(Mapping[str, Any]):
 
     @property
     def errors(self) -> Mapping[str, Exception]:
-        """The analyzers that have no result, and why: a read-only mapping from name to error."""
+        """Why analyzers have no result, by name; a read-only mapping from name to error."""
         return MappingProxyType(dict(self._errors))
 
     def get(self, name: str, default: Any = None) -> Any:
