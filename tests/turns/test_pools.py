@@ -51,8 +51,14 @@ def pools_of(turn: ccm.Turn) -> Pools:
 
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(LIMIT):
-        while not condition():
+        while True:
+            if condition():
+                return
             await trio.sleep(0.005)
+
+
+def pid_in(path: str) -> int:
+    return int(Path(path).read_text())
 
 
 def is_alive(pid: int) -> bool:
@@ -257,7 +263,7 @@ def test_a_process_returns_and_raises_what_the_function_does_and_is_used_again()
         assert await turn.in_process(divmod, 7, 2) == (3, 1)
         with pytest.raises(ValueError, match="no"):
             await turn.in_process(refuse, "no")
-        with pytest.raises(TypeError, match="^its own$"):
+        with pytest.raises(TypeError, match=r"^its own$"):
             await turn.in_process(type_error)
         assert await turn.in_process(os.getpid) == pid
 
@@ -276,7 +282,7 @@ def test_a_killed_process_is_an_error_of_its_call_alone(tmp_path: Path) -> None:
 
         async def kill() -> None:
             await until(lambda: os.path.exists(path))
-            os.kill(int(Path(path).read_text()), signal.SIGKILL)
+            os.kill(pid_in(path), signal.SIGKILL)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(go_on)
@@ -319,7 +325,7 @@ def test_cancelling_kills_the_process(tmp_path: Path) -> None:
             nursery.start_soon(turn.in_process, note_pid_and_hang, path)
             await until(lambda: os.path.exists(path))
             nursery.cancel_scope.cancel()
-        assert not is_alive(int(Path(path).read_text()))
+        assert not is_alive(pid_in(path))
         assert pools_of(turn).processes.borrowed_tokens == 0
         assert await turn.in_process(divmod, 7, 2) == (3, 1)
 
@@ -340,7 +346,7 @@ def test_no_process_outlives_the_manager(tmp_path: Path) -> None:
                 await manager.submit(ccm.Message("c", "ada", "hello"))
                 await until(lambda: os.path.exists(path))
             assert not is_alive(pids[0])
-            assert not is_alive(int(Path(path).read_text()))
+            assert not is_alive(pid_in(path))
 
     trio.run(main)
 
@@ -364,7 +370,7 @@ def test_a_call_from_outside_of_its_turn_ends_with_the_manager(tmp_path: Path) -
                 async with ccm.open_manager(handler) as manager:
                     await manager.ask(ccm.Message("c", "ada", "hello"))
                     await until(lambda: os.path.exists(path))
-                assert not is_alive(int(Path(path).read_text()))
+                assert not is_alive(pid_in(path))
 
     trio.run(main)
 
@@ -373,7 +379,7 @@ def test_what_cannot_be_pickled_is_a_type_error() -> None:
     lock = threading.Lock()
 
     async def program(turn: ccm.Turn) -> None:
-        with pytest.raises(TypeError, match="must be picklable to run in a process.*turn.in_thread"):
+        with pytest.raises(TypeError, match=r"must be picklable to run in a process.*turn.in_thread"):
             await turn.in_process(id, lock)
         with pytest.raises(TypeError, match="must be picklable"):
             await turn.in_process(lock.locked)
