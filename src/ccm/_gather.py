@@ -33,7 +33,7 @@ class Gathered(Mapping[str, Any]):
 
     @property
     def errors(self) -> Mapping[str, Exception]:
-        """Why analyzers have no result, by name; a read-only mapping from name to error."""
+        """The errors of the analyzers that have no result; a read-only mapping by name."""
         return MappingProxyType(dict(self._errors))
 
     def get(self, name: str, default: Any = None) -> Any:
