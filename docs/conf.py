@@ -31,6 +31,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!ccm\.)[a-z_]+(\.\w+)+"),
     ("py:class", "datetime"),
     # Parts of a picture and type variables have no entry of their own.
-    ("py:class", "ClassQueue|RouteStatistics|ChannelStatistics|SessionStatistics|Rates"),
-    ("py:class", r"(ccm\.testing\._simulate\.)?_Ts?"),
+    ("py:class", "ClassQueue|RouteStatistics|ChannelStatistics|SessionStatistics|CacheStatistics|Rates"),
+    ("py:class", r"(ccm\.[\w.]+\.)?_?(Ts?|K|V)"),
+    ("py:class", r"ccm\._extras\.Steered|FetchMany"),
 ]

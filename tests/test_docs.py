@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import ccm
+import ccm.analyzers
 import ccm.testing
 from docs.tables import TABLES, updated
 
@@ -87,7 +88,7 @@ def test_tables_are_those_of_the_code(page: str) -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     named = set(re.findall(r"^\.\. auto\w+:: (\w+)", PAGES["reference"], re.MULTILINE))
     named |= set(re.findall(r"`ccm\.([A-Z]+)`", PAGES["reference"]))
-    assert {*ccm.__all__, *ccm.testing.__all__} == named
+    assert {*ccm.__all__, *ccm.analyzers.__all__, *ccm.testing.__all__} == named
 
 
 # -- programs --------------------------------------------------------------------------------------
