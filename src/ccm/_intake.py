@@ -227,7 +227,9 @@ class Intake:
         """Put a turn where it belongs: to a worker, or into its lane."""
         started = self._scheduler.add(record, now)
         record.place = RUNNING if started else WAITING
-        record.ledger.accept(record.place)
+        ledger = record.ledger
+        ledger.received += 1
+        ledger.places[record.place] += 1
         if self._bus.active:
             self._announce(record, now)
         if started:

@@ -142,7 +142,7 @@ def test_nothing_piles_up_over_a_hundred_thousand_operations() -> None:
     for entry in list(scheduler.running.values()):
         scheduler.finish(entry, owner.now)
     assert not scheduler._lanes
-    assert not scheduler._loose
+    assert not scheduler.loose
     assert not scheduler._retrying
     assert not scheduler._charges.uncharged
     assert scheduler.used == scheduler.ready == scheduler.waiting == 0

@@ -38,7 +38,7 @@ def photograph(scheduler: Scheduler) -> Any:
     }
     queued = [list(queue) for queue in scheduler._queued]
     counts = (scheduler.waiting, scheduler.retrying, scheduler.ready, scheduler.limit, scheduler._caps)
-    return lanes, queued, counts, list(scheduler.running), sorted(scheduler._loose.items())
+    return lanes, queued, counts, list(scheduler.running), sorted(scheduler.loose.items())
 
 
 class SchedulerMachine(RuleBasedStateMachine):

@@ -100,7 +100,8 @@ class Admission:
         """
         verdict: Verdict = None
         scheduler, key = self.scheduler, message.conversation
-        if not scheduler.conversation_has_room(key):
+        known = scheduler.lane(key) is not None or scheduler.loose
+        if known and not scheduler.conversation_has_room(key):
             verdict = Refuse(Reason.CONVERSATION_FULL)
         elif not self.sessions.has_room(key):
             verdict = Refuse(Reason.TOO_MANY_SESSIONS)

@@ -79,4 +79,3 @@ def decide(
         # Behind a turn that waits already, the message must wait too: it may not be read before that one.
         return Hand(lane.running) if lane.running is not None and lane.head is None else Proceed()
     return Supersede(lane.running, lane.entries(), policy is OnBusy.ROLLBACK)
-

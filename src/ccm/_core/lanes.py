@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import attrs
+
 from .fair import FairQueue
 
 INF = math.inf
@@ -185,3 +187,11 @@ class Group:
 
     def __repr__(self) -> str:
         return f"Group({self.tenant!r}, class {self.klass})"
+
+
+@attrs.frozen(kw_only=True)
+class QueueStatistics:
+    """The waiting turns of one class: how many, and when the oldest arrived (None: there is none)."""
+
+    waiting: int
+    oldest: float | None

@@ -6,26 +6,30 @@ tells it what happened (`add`, `finish`, `retry`, ...) and when, and asks `next`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
-
-import attrs
 
 from .charges import Charges
 from .fair import FairQueue
 from .invariants import check
-from .lanes import CLASSES, DONE, INF, LOW, NEW, RETRYING, RUNNING, STATES, WAITING, Entry, Group, Lane
+from .lanes import (
+    CLASSES,
+    DONE,
+    INF,
+    LOW,
+    NEW,
+    RETRYING,
+    RUNNING,
+    STATES,
+    WAITING,
+    Entry,
+    Group,
+    Lane,
+    QueueStatistics,
+)
 from .timers import Timers
 
 _SLACK = 64
-
-
-@attrs.frozen(kw_only=True)
-class QueueStatistics:
-    """The waiting turns of one class: how many, and when the oldest arrived (None: there is none)."""
-
-    waiting: int
-    oldest: float | None
 
 
 @final
@@ -63,7 +67,9 @@ class Scheduler:
         self._by_seconds = by_seconds
         self._charges = Charges(by_seconds)
         self._lanes: dict[str, Lane] = {}
-        self._loose: dict[str, int] = {}
+        self.loose: dict[str, int] = {}
+        # The lane of a conversation, to be looked at; None when nothing of it waits or runs.
+        self.lane: Callable[[str], Lane | None] = self._lanes.get
         self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
         self._groups: list[dict[str, Group]] = [{} for _ in range(CLASSES)]
         self._queued: list[dict[int, Entry]] = [{} for _ in range(CLASSES)]
@@ -104,7 +110,7 @@ class Scheduler:
     def conversation_has_room(self, key: str) -> bool:
         """Whether the conversation may have one more waiting turn. O(1)."""
         lane = self._lanes.get(key)
-        loose = self._loose.get(key, 0) if self._loose else 0
+        loose = self.loose.get(key, 0) if self.loose else 0
         return (lane.size if lane is not None else 0) + loose < self.conversation_limit
 
     def ahead(self, entry: Entry) -> int:
@@ -159,7 +165,7 @@ class Scheduler:
                 return True
             if not entry.ordered:
                 # Tags in a row, as if one lane: many unordered turns earn no more than ordered ones.
-                count = self._loose[entry.key] = self._loose.get(entry.key, 0) + 1
+                count = self.loose[entry.key] = self.loose.get(entry.key, 0) + 1
                 lane.debt = count - 1.0
         elif lane.tail is not None and lane.tail.id >= entry.id:
             raise ValueError(f"turn {entry.id} arrived before {lane.tail.id}; ids must grow")
@@ -244,10 +250,6 @@ class Scheduler:
         for entry in dropped:
             self.cancel(entry, now)
         return dropped
-
-    def lane(self, key: str) -> Lane | None:
-        """The lane of a conversation, to be looked at; None when nothing of it waits or runs. O(1)."""
-        return self._lanes.get(key)
 
     def insert(self, entry: Entry, now: float) -> None:
         """Take in a turn that arrived earlier (its id says when), at its own place. O(turns before it)."""
@@ -358,7 +360,7 @@ class Scheduler:
     def _put_back(self, entry: Entry, lane: Lane, now: float) -> None:
         lane.insert(entry)
         if not entry.ordered:
-            self._loose[entry.key] = self._loose.get(entry.key, 0) + 1
+            self.loose[entry.key] = self.loose.get(entry.key, 0) + 1
         if entry.expires < INF:
             self._remind(entry.expires, entry)
         self._refresh(lane, now)
@@ -371,11 +373,11 @@ class Scheduler:
         else:
             del self._retrying[entry.id]
         if not entry.ordered:
-            left = self._loose[entry.key] - 1
+            left = self.loose[entry.key] - 1
             if left:
-                self._loose[entry.key] = left
+                self.loose[entry.key] = left
             else:
-                del self._loose[entry.key]
+                del self.loose[entry.key]
 
     def _release(self, lane: Lane, now: float) -> None:
         """After an entry left: the lane is dropped when it is empty, else its readiness is brought up."""
