@@ -195,3 +195,17 @@ class QueueStatistics:
 
     waiting: int
     oldest: float | None
+
+
+def ahead(entry: Entry, queued: list[dict[int, Entry]]) -> int:
+    """Turns before a waiting `entry`: in its lane, or in its class and above, whichever are more. O(waiting)."""
+    lane, before = entry.lane, entry.previous
+    own = 1 if lane is not None and lane.running is not None else 0
+    while before is not None:
+        own, before = own + 1, before.previous
+    above = sum(len(others) for others in queued[: entry.priority])
+    for other in queued[entry.priority]:
+        if other == entry.id:
+            break
+        above += 1
+    return max(own, above)

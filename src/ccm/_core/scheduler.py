@@ -26,6 +26,7 @@ from .lanes import (
     Group,
     Lane,
     QueueStatistics,
+    ahead,
 )
 from .timers import Timers
 
@@ -115,18 +116,7 @@ class Scheduler:
 
     def ahead(self, entry: Entry) -> int:
         """Turns ahead of a waiting entry: of its conversation, or of its class and above. O(waiting)."""
-        if entry.state != WAITING:
-            return 0
-        lane, before = entry.lane, entry.previous
-        own = 1 if lane is not None and lane.running is not None else 0
-        while before is not None:
-            own, before = own + 1, before.previous
-        above = sum(len(queued) for queued in self._queued[: entry.priority])
-        for other in self._queued[entry.priority]:
-            if other == entry.id:
-                break
-            above += 1
-        return max(own, above)
+        return ahead(entry, self._queued) if entry.state == WAITING else 0
 
     def victim(self, priority: int) -> Entry | None:
         """The entry to shed for a newcomer: the youngest of the least urgent class below it. O(1)."""
