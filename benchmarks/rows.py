@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from . import fresh, reference, workloads
+from . import context, fresh, reference, workloads
 from ._measure import Absent, Measure, Void, interleave
 from ._table import Reach, Row
 
@@ -88,7 +88,24 @@ def _sizes() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = {case.row.name: case for case in (*_intake(), *_rivals(), *_sizes())}
+def _contexts() -> list[Case]:
+    return [
+        _case(
+            "context", "a turn that wants three contexts of 20 ms, all there", context.warm,
+            "all loaded", context.cold, Reach(">=", 3.0), n=50, quick=2, most_rounds=3,
+        ),
+        _case(
+            "loader_calls", "loader calls, chat logs, three contexts a turn", context.loader_calls,
+            "no cache", context.wanted, Reach("<=", 0.3), unit="calls", most_rounds=1,
+        ),
+        _case(
+            "loader_calls_person", "of these, of the context that is one person's", context.person_calls,
+            "no cache", context.wanted_of_persons, unit="calls", most_rounds=1,
+        ),
+    ]  # fmt: skip
+
+
+CASES = {case.row.name: case for case in (*_intake(), *_rivals(), *_sizes(), *_contexts())}
 
 
 def measure(case: Case, *, rounds: int, quick: bool = False) -> Row:
