@@ -16,7 +16,7 @@ CONVERSATIONS = st.sampled_from(["ann", "bob"])
 NAMES = st.sampled_from(["profile", "profile:x", "mood"])
 CALLERS = st.integers(1, 5)
 SECONDS = st.integers(0, 128).map(lambda n: n / 64)
-TTLS = SECONDS | st.just(inf)
+TTLS = st.sampled_from([0.0, 0.5, 1.5, inf])
 STALE = 0.5
 
 Key = tuple[str, str]
@@ -288,6 +288,15 @@ def test_the_least_recently_used_value_makes_room() -> None:
     load(cache, ("c", "profile"), "c", 2.0)
     assert (found(cache, A, inf, 3.0), found(cache, B, inf, 3.0)) == ("a", None)
     assert cache.statistics().evictions == 1
+
+
+def test_a_value_loaded_again_is_the_last_to_go() -> None:
+    cache = ContextCache(size=2)
+    load(cache, A, "old", 0.0)
+    load(cache, B, "b", 1.0)
+    load(cache, A, "new", 2.0)
+    load(cache, ("c", "profile"), "c", 3.0)
+    assert (found(cache, A, inf, 4.0), found(cache, B, inf, 4.0)) == ("new", None)
 
 
 def test_a_value_evicted_while_it_is_loaded_again_keeps_its_load() -> None:
