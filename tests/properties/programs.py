@@ -160,6 +160,8 @@ ROOMY: dict[str, Any] = {
     "queue_limit": 10_000, "conversation_limit": 10_000, "max_sessions": 10_000, "rate_limit": None,
     "max_wait": {},
 }  # fmt: skip
+# More work than slots, in many conversations, and no message that is refused for what it is.
+CROWD: dict[str, Any] = {"conversations": "abcdefgh", "until": 64, "ids": False, "patience": False}
 CANCELS = st.builds(Cancel, at=ticks(0, 192), call=st.integers(0, 30))
 LOOKS = st.builds(Look, at=ticks(0, 192))
 
@@ -167,7 +169,8 @@ LOOKS = st.builds(Look, at=ticks(0, 192))
 @st.composite
 def configs(draw: st.DrawFn, /, **fixed: Any) -> ccm.Config:
     """Small bounds, so that programs reach them; `fixed` are settings, or what to draw them from."""
-    limit = fixed.pop("limit", None) or draw(st.integers(1, 5))
+    limit = fixed.pop("limit", st.integers(1, 5))
+    limit = draw(limit) if isinstance(limit, st.SearchStrategy) else limit
     slots = st.integers(0, limit)
     choices: dict[str, st.SearchStrategy[Any]] = {
         "limit": st.just(limit),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import Any
 
 import trio
 from hypothesis import given
@@ -13,9 +14,9 @@ from ccm import Reason
 from ccm import _events as events
 from ccm.testing import simulate
 
-from .interpreter import CLOSED, Trace, run
+from .interpreter import CLOSED, WOULD_BLOCK, Trace, run
 from .model import Instant, Replay
-from .programs import Drain, Program, Send, programs, ticks
+from .programs import CROWD, ROOMY, Behaviour, Drain, How, Program, Send, programs, sends, ticks
 
 
 class Gate:
@@ -97,6 +98,21 @@ def test_each_message_meets_exactly_the_bounds_of_the_settings(program: Program)
     check_gate(run(program))
 
 
+PLENTY = sends(behaviours=(Behaviour.REPLY, Behaviour.FAIL_ONCE), **CROWD)
+TIGHT: dict[str, Any] = ROOMY | {
+    "queue_limit": st.integers(1, 6), "enabled": True, "limit": st.integers(1, 2), "timeout": 30.0
+}  # fmt: skip
+
+
+@given(
+    program=programs(
+        messages=PLENTY, least=10, most=30, preempt=False, overflow=ccm.Overflow.SHED_LOWEST, **TIGHT
+    )
+)
+def test_what_is_shed_is_the_youngest_of_the_least_urgent(program: Program) -> None:
+    check_gate(run(program))
+
+
 @given(program=programs(enabled=True, preempt=False, queue_limit=st.integers(1, 4)))
 def test_what_waits_is_bounded(program: Program) -> None:
     trace, config = run(program), program.config
@@ -113,13 +129,20 @@ def test_what_waits_is_bounded(program: Program) -> None:
     assert trace.final.sessions.peak <= config.max_sessions
 
 
-@given(program=programs(enabled=True, overflow=ccm.Overflow.WAIT, queue_limit=st.integers(1, 3)))
+# Few conversations: the first sender may have to wait for its own while a slot is free.
+FEW = sends(behaviours=(Behaviour.REPLY,), **CROWD | {"conversations": "abc"})
+
+
+@given(program=programs(messages=FEW, least=10, most=30, overflow=ccm.Overflow.WAIT, **TIGHT))
 def test_senders_that_wait_come_in_in_their_order(program: Program) -> None:
     trace = run(program)
     turn_ids = {step.call: step.turn_id for step in trace.steps}
     turn_ids |= {call: receipt.turn_id for call, receipt in trace.receipts.items()}
     known = [turn_ids[call] for call in trace.calls if call in turn_ids]
     assert known == sorted(known)
+    # Whoever may not wait is sent away while others do, or while there is no room.
+    blocked = [call for call in trace.calls if trace.results[call] == WOULD_BLOCK]
+    assert all(trace.program.sends[call].how is How.NOWAIT for call in blocked)
     assert Reason.OVERLOADED not in trace.reasons.values()
 
 

@@ -11,11 +11,12 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ccm
 from ccm import _events as events
 from ccm.testing import CancelAt
 
-from .interpreter import Interpreter, Trace, run
-from .programs import TICK, Behaviour, How, Program, programs, sends
+from .interpreter import ABANDONED, Interpreter, Trace, run
+from .programs import ROOMY, TICK, Behaviour, Cancel, How, Program, Send, programs, sends
 from .test_conservation import check_accounts, check_handlers, check_told
 from .test_drain import check_drained
 from .test_order import check_order
@@ -85,11 +86,16 @@ EAGER = sends(
     until=8,
     behaviours=(Behaviour.REPLY, Behaviour.HANG, Behaviour.CLEANUP, Behaviour.IGNORE),
     hows=(How.ASK,),
-    takes=st.sampled_from([0.0, TICK, 4 * TICK]),
+    takes=st.sampled_from([TICK, 4 * TICK, 1.0]),
+    ids=False,
+    patience=False,
 )
 
 
-@given(program=programs(messages=EAGER, least=4, most=16, enabled=True), position=POSITIONS)
+@given(
+    program=programs(messages=EAGER, least=6, most=16, enabled=True, limit=st.integers(1, 3), **ROOMY),
+    position=POSITIONS,
+)
 def test_many_callers_are_cancelled_together_at_any_step(program: Program, position: int) -> None:
     count = CancelAt(2**62, lambda: None)
     run(program, instruments=[count])
@@ -103,3 +109,18 @@ def test_many_callers_are_cancelled_together_at_any_step(program: Program, posit
     check_accounts(trace)
     check_told(trace)
     check_handlers(trace)
+
+
+def test_a_sender_that_gives_up_lets_the_next_one_in() -> None:
+    """The first of two senders has no room for its conversation; the second one could start at once."""
+    operations = (
+        Send(0.0, "a", takes=4.0),
+        Send(0.25, "a"),  # waits behind it: the queue is full now, and one slot is free
+        Send(0.5, "a"),
+        Send(0.75, "b"),
+        Cancel(1.0, 2),
+    )
+    config = ccm.Config(limit=2, queue_limit=1, overflow=ccm.Overflow.WAIT, debug=True)
+    trace = run(Program(operations, config))
+    assert trace.results[2] == ABANDONED
+    assert [step.at for step in trace.attempts(3)] == [1.0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from hypothesis import given
+from hypothesis import strategies as st
 
+import ccm
 from ccm import _events as events
 
 from .interpreter import run
 from .model import Replay, check_claims
-from .programs import Behaviour, Program, programs, sends
+from .programs import CROWD, ROOMY, Behaviour, Program, programs, sends
 
 
 @given(program=programs(enabled=True))
@@ -21,10 +23,16 @@ def test_never_more_handlers_than_slots(program: Program) -> None:
 
 
 # The peak of the books is that of the handlers, where every turn that starts gets as far as its handler.
-CALM = sends(behaviours=(Behaviour.REPLY, Behaviour.FAIL, Behaviour.BUSY), patience=False)
+CALM = sends(behaviours=(Behaviour.REPLY, Behaviour.FAIL, Behaviour.BUSY), **CROWD)
+HEADROOM = st.dictionaries(st.sampled_from(ccm.Priority), st.integers(1, 3), min_size=1)
 
 
-@given(program=programs(messages=CALM, enabled=True, preempt=False, timeout=30.0, deliver=False))
+@given(
+    program=programs(
+        messages=CALM, least=8, most=30, enabled=True, preempt=False, timeout=30.0, deliver=False,
+        limit=st.integers(2, 5), headroom=HEADROOM, **ROOMY,
+    )
+)  # fmt: skip
 def test_a_class_starts_only_below_its_share_of_the_slots(program: Program) -> None:
     trace = run(program)
     check_claims(trace)

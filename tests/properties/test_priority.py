@@ -8,7 +8,7 @@ from ccm import _events as events
 
 from .interpreter import Trace, run
 from .model import Replay, check_claims
-from .programs import Behaviour, Program, programs, sends
+from .programs import CROWD, ROOMY, Behaviour, Program, programs, sends
 
 
 def check_choices(trace: Trace) -> None:
@@ -34,19 +34,12 @@ def test_the_most_urgent_lane_starts_and_no_slot_stays_free(program: Program) ->
 
 
 # Few slots, long handlers, quick ageing: lanes wait, inherit and age, and headroom decides.
-CROWD = sends(
-    behaviours=(Behaviour.REPLY, Behaviour.FAIL_ONCE, Behaviour.BUSY),
-    conversations="abcdefgh",
-    until=96,
-    ids=False,
-    patience=False,
-)
+MESSAGES = sends(behaviours=(Behaviour.REPLY, Behaviour.FAIL_ONCE, Behaviour.BUSY), **CROWD)
 
 
 @given(
     program=programs(
-        messages=CROWD, least=6, most=24, deliver=False, enabled=True, preempt=False, overflow="reject_new",
-        queue_limit=1000, conversation_limit=20, rate_limit=None, max_sessions=1000, timeout=30.0,
+        messages=MESSAGES, least=8, most=30, deliver=False, enabled=True, preempt=False, timeout=30.0, **ROOMY
     )
 )  # fmt: skip
 def test_so_it_is_in_a_crowd(program: Program) -> None:
