@@ -46,14 +46,15 @@ def usable_cpus() -> int:
 class Pools:
     """One manager's places for threads and processes, first come, first served.
 
-    Invariants: `_calls` are the scopes of the calls that wait for a worker process or have one; after
-    `aclose` there are none, and no process.
+    Invariants: calls for a process are made in tasks below `_nursery`, which have ended before `aclose`, or
+    stand in `_strays`; after `aclose` there is no call and no process.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, nursery: trio.Nursery | None) -> None:
         self._config = config
+        self._nursery = nursery
         self._closed = False
-        self._calls: dict[trio.CancelScope, None] = {}
+        self._strays: dict[trio.CancelScope, None] = {}
         self._exits = AsyncExitStack()
         self._workers: Any = None
         self._broken: tuple[type[Exception], ...] = ()
@@ -76,19 +77,15 @@ class Pools:
     async def in_process(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """`Turn.in_process`."""
         self._check(fn)
-        workers = self._workers or await self._open()
+        if self._is_ours(trio.lowlevel.current_task()):
+            return await self._call(fn, args)
+        # A task that outlives the manager; a scope for each call would cost the others a tenth of it.
         with trio.CancelScope() as scope:
-            self._calls[scope] = None
+            self._strays[scope] = None
             try:
-                result: T = await workers.run_sync(fn, *args, kill_on_cancel=True, limiter=self.processes)
-                return result
-            except self._broken as error:
-                raise _died(error, fn) from error
-            except _PICKLE_ERRORS:
-                _check_picklable(fn, args)
-                raise
+                return await self._call(fn, args)
             finally:
-                del self._calls[scope]
+                del self._strays[scope]
         raise trio.ClosedResourceError("the manager was closed while a process worked for one of its turns")
 
     async def aclose(self) -> None:
@@ -97,7 +94,7 @@ class Pools:
         Abandoned threads are not waited for. Not cancellable; takes `GRACE` seconds at most.
         """
         self._closed = True
-        for scope in self._calls:
+        for scope in self._strays:
             scope.cancel()
         # A process that was killed while it idled, or that would not leave, is an error to trio-parallel;
         # here nobody waits for anything of it.
@@ -109,6 +106,26 @@ class Pools:
             raise TypeError(f"fn must be a synchronous function, got {fn!r}; await an async one directly")
         if self._closed:
             raise trio.ClosedResourceError("the manager of this turn is closed")
+
+    def _is_ours(self, task: trio.lowlevel.Task | None) -> bool:
+        """Whether the task is below the manager's nursery. O(nurseries between them), often one."""
+        while task is not None:
+            nursery = task.parent_nursery
+            if nursery is self._nursery:
+                return nursery is not None
+            task = nursery and nursery.parent_task
+        return False
+
+    async def _call(self, fn: Callable[[*Ts], T], args: tuple[*Ts]) -> T:
+        workers = self._workers or await self._open()
+        try:
+            result: T = await workers.run_sync(fn, *args, kill_on_cancel=True, limiter=self.processes)
+            return result
+        except self._broken as error:
+            raise _died(error, fn) from error
+        except _PICKLE_ERRORS:
+            _check_picklable(fn, args)
+            raise
 
     async def _open(self) -> Any:
         try:

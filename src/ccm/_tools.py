@@ -44,7 +44,7 @@ class Tools:
     def pools(self) -> Pools:
         """The threads and processes behind `Turn.in_thread` and `Turn.in_process`."""
         if self._pools is None:
-            self._pools = Pools(self.config)
+            self._pools = Pools(self.config, self.nursery)
         return self._pools
 
     async def aclose(self) -> None:

@@ -101,12 +101,12 @@ def test_sizes_follow_the_cpus(
     cpus: int, threads: int, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_pools, "usable_cpus", lambda: cpus)
-    pools = Pools(Config())
+    pools = Pools(Config(), None)
     assert (pools.threads.total_tokens, pools.processes.total_tokens) == (threads, processes)
 
 
 def test_sizes_can_be_set() -> None:
-    pools = Pools(Config(worker_threads=40, worker_processes=9))
+    pools = Pools(Config(worker_threads=40, worker_processes=9), None)
     assert (pools.threads.total_tokens, pools.processes.total_tokens) == (40, 9)
 
 
