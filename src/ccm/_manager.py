@@ -288,4 +288,3 @@ class ConversationManager:
         finally:
             self._intake.closed = True
             dispatcher.close()
-            dispatcher.bus.close()

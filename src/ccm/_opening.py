@@ -65,7 +65,9 @@ def _assemble(
     exits.push_async_callback(tools.aclose)
     for book in books.routes.values():
         book.tools = tools
-    dispatcher = Dispatcher(config, _scheduler(config), sessions, books, Bus(), nursery, deliver)
+    bus = Bus()
+    exits.callback(bus.close)  # when the last turn has ended, however late: its end is an event too
+    dispatcher = Dispatcher(config, _scheduler(config), sessions, books, bus, nursery, deliver)
     tools.interrupt = dispatcher.interrupt_now
     return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
 

@@ -198,7 +198,7 @@ class QueueStatistics:
 
 
 def ahead(entry: Entry, queued: list[dict[int, Entry]]) -> int:
-    """Turns before a waiting `entry`: in its lane, or in its class and above, whichever are more. O(waiting)."""
+    """Turns before a waiting `entry`: in its lane, or in its class and above, the more. O(waiting)."""
     lane, before = entry.lane, entry.previous
     own = 1 if lane is not None and lane.running is not None else 0
     while before is not None:

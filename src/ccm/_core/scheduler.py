@@ -50,9 +50,9 @@ class Scheduler:
     hold one slot each; a lane is in `_lanes` while it has an entry waiting or running; `_groups[c]`
     holds the tenants that have ready lanes of effective class c, and empty groups to be used again;
     `_queued[c]` are the WAITING entries of class c in order of arrival, `_retrying` those in state
-    RETRYING. Every waiting lane whose class may change or whose head may become ready later has an
-    entry in `timers` no later than that time, and so has every waiting entry that expires. Stale
-    timers and empty groups are at most twice as many as ever waited at once, and a constant.
+    RETRYING. Every waiting lane whose class may change or whose head may become ready later has a
+    timer no later than that time, and so has every waiting entry that expires. Stale timers and
+    empty groups are at most twice as many as ever waited at once. `lane(key)` is for looking.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class Scheduler:
         self._charges = Charges(by_seconds)
         self._lanes: dict[str, Lane] = {}
         self.loose: dict[str, int] = {}
-        # The lane of a conversation, to be looked at; None when nothing of it waits or runs.
         self.lane: Callable[[str], Lane | None] = self._lanes.get
         self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
         self._groups: list[dict[str, Group]] = [{} for _ in range(CLASSES)]
