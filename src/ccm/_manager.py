@@ -91,7 +91,11 @@ class ConversationManager:
             record = await self._intake.wait_for_room(message, asked=True)
         if record.place != DONE:
             task = current_task()
-            record.waiters = waiters = [task]
+            waiters = record.waiters
+            if waiters is None:
+                record.waiters = waiters = [task]
+            else:
+                waiters.append(task)  # who repeated the message may be waiting already
 
             def abort(_: Any) -> Abort:
                 waiters.remove(task)
