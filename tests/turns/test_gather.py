@@ -369,7 +369,9 @@ def synchronous(turn: ccm.Turn) -> int:
     return 1
 
 
-@pytest.mark.parametrize("bad", [synchronous, 7, None, "analyse", str], ids=repr)
+@pytest.mark.parametrize(
+    "bad", [synchronous, 7, None, "analyse", str], ids=["sync", "number", "none", "text", "class"]
+)
 def test_what_is_no_analyzer_is_refused_before_anything_starts(bad: Any) -> None:
     started: list[ccm.Turn] = []
 

@@ -243,7 +243,7 @@ def test_closing_does_not_wait_for_an_abandoned_thread() -> None:
 async def asynchronous() -> None: ...
 
 
-@pytest.mark.parametrize("fn", [asynchronous, 7, None], ids=repr)
+@pytest.mark.parametrize("fn", [asynchronous, 7, None], ids=["async", "number", "none"])
 def test_only_synchronous_functions_can_run_elsewhere(fn: Any) -> None:
     async def program(turn: ccm.Turn) -> None:
         for run in (turn.in_thread, turn.in_process):
