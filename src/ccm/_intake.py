@@ -347,7 +347,8 @@ class Intake:
 
         def abort(_: Any) -> Abort:
             self.senders.remove(sender)
-            self._senders_changed()
+            # Whoever stood behind it may have room where it had none.
+            self._let_senders_in(self._dispatcher.now())
             return Abort.SUCCEEDED
 
         entered: TurnRecord = await wait_task_rescheduled(abort)
