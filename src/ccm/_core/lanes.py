@@ -196,6 +196,11 @@ class QueueStatistics:
     waiting: int
     oldest: float | None
 
+    @classmethod
+    def of(cls, queued: dict[int, Entry], oldest: float | None) -> QueueStatistics:
+        """The statistics of a queue whose oldest turn arrived at `oldest`."""
+        return cls(waiting=len(queued), oldest=oldest)
+
 
 def ahead(entry: Entry, queued: list[dict[int, Entry]]) -> int:
     """Turns before a waiting `entry`: in its lane, or in its class and above, the more. O(waiting)."""

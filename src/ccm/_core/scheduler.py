@@ -438,10 +438,8 @@ class Scheduler:
 
     def queues(self) -> tuple[QueueStatistics, ...]:
         """For each class, what waits in it. O(classes)."""
-        return tuple(
-            QueueStatistics(waiting=len(q), oldest=q[next(iter(q))].arrived if q else None)
-            for q in self._queued
-        )
+        oldest = [q[next(iter(q))].arrived if q else None for q in self._queued]
+        return tuple(map(QueueStatistics.of, self._queued, oldest))
 
     def startable(self) -> list[int]:
         """The effective classes that have a startable lane and a slot they may use (law G7: none)."""

@@ -7,6 +7,7 @@ comes; nobody overtakes them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from math import exp
 from typing import TYPE_CHECKING, Any, Final, final
@@ -426,7 +427,7 @@ class ServiceQueue:
         self.timers._check()
 
 
-def bottlenecks(services: dict[str, ServiceStatistics]) -> tuple[str, ...]:
+def bottlenecks(services: Mapping[str, ServiceStatistics]) -> tuple[str, ...]:
     """The services that hold others up, the fullest first (then the one most at work). O(n log n)."""
     worst = sorted(services.items(), key=lambda s: (-s[1].fullness, -s[1].utilisation, s[0]))
     return tuple(name for name, figures in worst if figures.is_bottleneck)

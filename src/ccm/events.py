@@ -1,0 +1,44 @@
+"""What a manager tells whoever listens to `ConversationManager.events()`.
+
+    async with manager.events() as stream:
+        async for event in stream:
+            match event:
+                case ccm.events.Ended(outcome=outcome): ...
+"""
+
+from __future__ import annotations
+
+from ._events import (
+    Accepted,
+    DrainStarted,
+    Ended,
+    Event,
+    Lagged,
+    Refused,
+    Retracted,
+    Retrying,
+    SessionEnded,
+    SessionStarted,
+    Started,
+    Stuck,
+)
+
+__all__ = [
+    "Accepted",
+    "DrainStarted",
+    "Ended",
+    "Event",
+    "Lagged",
+    "Refused",
+    "Retracted",
+    "Retrying",
+    "SessionEnded",
+    "SessionStarted",
+    "Started",
+    "Stuck",
+]
+
+for _name in __all__:
+    if _name not in ("Event", "Lagged"):  # those are at home in `ccm`
+        globals()[_name].__module__ = __name__  # shown where it is public
+del _name
