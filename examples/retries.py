@@ -26,7 +26,7 @@ async def main() -> None:
             except ccm.HandlerFailed as failure:
                 print(f"{text}: {failure.__cause__!r}")
         for letter in manager.dead_letters():
-            print(f"kept: {letter.message.text!r} after {letter.attempts} attempts")
+            print(f"kept: {letter.text!r} after {letter.attempts} attempts")
 
 
 trio.run(main)

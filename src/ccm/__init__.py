@@ -17,6 +17,7 @@ from ._core.classify import by_content, matches
 from ._core.histogram import LatencySummary
 from ._core.history import HistoryEntry
 from ._core.routes import Route, Router
+from ._core.service import ServiceStatistics
 from ._errors import (
     Busy,
     BusyConversation,
@@ -34,6 +35,7 @@ from ._errors import (
     RateLimited,
     Reason,
     Rejected,
+    ServiceCycle,
     Shed,
     StorageError,
     Superseded,
@@ -47,6 +49,7 @@ from ._message import Message, OnBusy, Priority, Reply
 from ._opening import open_manager
 from ._outcome import Cancelled, Failed, Merged, Replied
 from ._receipt import Receipt
+from ._services import Service, ServiceItem
 from ._sessions import Session
 from ._statistics import Statistics
 from ._streaming import ReplyStream, Restarted
@@ -105,6 +108,10 @@ __all__ = [
     "RetryPolicy",
     "Route",
     "Router",
+    "Service",
+    "ServiceCycle",
+    "ServiceItem",
+    "ServiceStatistics",
     "Session",
     "Shed",
     "Statistics",

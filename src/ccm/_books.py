@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import final
+from typing import Any, final
 
 import attrs
 
@@ -12,7 +12,7 @@ from ._core.lanes import CLASSES
 from ._core.ledger import Ledger
 from ._core.meter import RateMeter
 from ._core.routes import Route
-from ._message import Message
+from ._message import Message, Priority
 from ._outcome import OUTCOMES
 from ._tools import Tools
 
@@ -23,23 +23,34 @@ OTHER_CHANNELS = "(other)"
 
 @attrs.frozen(kw_only=True)
 class DeadLetter:
-    """A message whose handling failed for good.
+    """A message, or an item of a service, whose handling failed for good.
 
     Attributes:
         id: number to `replay` or `discard` it by.
-        message: what was said.
-        route: the route that failed.
+        message: what was said; None for an item of a service.
+        route: the route that failed; "" for an item of a service.
+        service: the service that failed; "" for a message.
+        data, source, priority: the service's item, who sent it, and its class.
         attempts: how often it was tried.
         error: the last error, as text.
         at: when it was given up, on Trio's clock.
     """
 
     id: int
-    message: Message
-    route: str
     attempts: int
     error: str
     at: float
+    message: Message | None = None
+    route: str = ""
+    service: str = ""
+    data: Any = None
+    source: str = ""
+    priority: Priority = Priority.NORMAL
+
+    @property
+    def text(self) -> str:
+        """What was said; for an item of a service, its data as text."""
+        return repr(self.data) if self.message is None else self.message.text
 
 
 @final
@@ -94,10 +105,37 @@ class Books:
         self, message: Message, route: str, attempts: int, error: BaseException | None, at: float
     ) -> int:
         """Keep a message that failed for good; returns its number. O(1)."""
+        return self._keep(message=message, route=route, attempts=attempts, error=repr(error), at=at)
+
+    def bury_item(
+        self, service: str, data: Any, source: str, priority: Priority, attempts: int, error: BaseException,
+        at: float,
+    ) -> int:  # fmt: skip
+        """Keep a service's item that failed for good; returns its number. O(1)."""
+        return self._keep(
+            service=service, data=data, source=source, priority=priority, attempts=attempts,
+            error=repr(error), at=at,
+        )  # fmt: skip
+
+    def take_letter(self, id: int) -> DeadLetter:
+        """Take a dead letter out. O(1).
+
+        Raises:
+            KeyError: there is none of this number; the text names those there are.
+        """
+        letter = self.dead.pop(id, None)
+        if letter is None:
+            known = ", ".join(map(str, self.dead)) or "none"
+            raise KeyError(f"no dead letter {id!r}; known: {known}")
+        return letter
+
+    def put_back(self, letter: DeadLetter) -> None:
+        """A dead letter that was taken is kept after all, in its place. O(n log n)."""
+        self.dead = OrderedDict(sorted([*self.dead.items(), (letter.id, letter)]))
+
+    def _keep(self, **what: Any) -> int:
         self.dead_count += 1
-        letter = DeadLetter(
-            id=self.dead_count, message=message, route=route, attempts=attempts, error=repr(error), at=at
-        )
+        letter = DeadLetter(id=self.dead_count, **what)
         self.dead[letter.id] = letter
         if len(self.dead) > MAX_DEAD_LETTERS:
             self.dead.popitem(last=False)

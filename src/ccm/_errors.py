@@ -232,6 +232,24 @@ class HandlerFailed(CcmError):
         )
 
 
+class ServiceCycle(CcmError):
+    """Services would wait for each other for ever: a call, or a send that finds no room, was refused.
+
+    Attributes:
+        services: their names, in the order in which they wait; the first one again at the end.
+    """
+
+    def __init__(self, services: tuple[str, ...]) -> None:
+        super().__init__(services)
+        self.services = services
+
+    def __str__(self) -> str:
+        return (
+            f"services would wait for each other for ever: {' -> '.join(map(repr, self.services))}; "
+            "raise their concurrency, or use send_nowait where no result is needed."
+        )
+
+
 class ConfigError(CcmError, ValueError):
     """A setting is unknown or out of range; the text names it, its value, its source and the range."""
 

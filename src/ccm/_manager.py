@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, Self, final
 
@@ -19,15 +19,16 @@ from trio.lowlevel import (
 from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Changes, Stopped
-from ._config import Config
+from ._config import Config, RetryPolicy
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
 from ._dispatcher import GRACE, Dispatcher
 from ._intake import Intake
-from ._message import Message, Reply
+from ._message import Message, Priority, Reply
 from ._receipt import Receipt
 from ._record import TurnRecord
 from ._report import picture
+from ._services import Service, Services
 from ._sessions import Session
 from ._statistics import Statistics
 from ._streaming import ReplyStream
@@ -228,9 +229,118 @@ class ConversationManager:
         """
         return self._dispatcher.bus.listen(buffer)
 
+    # -- services --------------------------------------------------------------------------------
+
+    @property
+    def _services(self) -> Services:
+        return self._dispatcher.books.tools.services
+
+    def service(
+        self, name: str, fn: Callable[[Any], Awaitable[Any]], *, concurrency: int = 1, queue: int = 100,
+        retry: RetryPolicy | None = None,
+    ) -> Service:  # fmt: skip
+        """Make a named background worker, which handles `data` by `await fn(data)`.
+
+        More urgent items are taken first, those of one class in the order in which they were handed in; an
+        item that is tried again keeps its place. What `fn` raises harms nothing else: the item is tried
+        again, at last it becomes a dead letter (`Busy` and `Permanent` mean what they mean in a handler).
+        `Service.current()` tells `fn` which attempt it is. Services outlive the turns: when the manager
+        closes, they work off what they have within what is left of `config.drain` seconds, then they are
+        cancelled.
+
+        Args:
+            name: 1 to 512 characters, unique in the manager.
+            fn: async function of one argument.
+            concurrency: instances that share the load, 1 to 10,000.
+            queue: items that may wait, 1 to 10,000,000.
+            retry: attempts and their delays; None is `config.retry`.
+
+        Raises:
+            TypeError, ValueError: an argument is not what it must be; the text names it.
+            trio.ClosedResourceError: the manager is closing.
+        """
+        policy = self._config.retry if retry is None else retry
+        return self._services.add(name, fn, concurrency, queue, policy)
+
+    async def send(
+        self, name: str, data: Any, *, source: str = "", priority: Priority = Priority.NORMAL
+    ) -> None:  # fmt: skip
+        """Hand an item to a service and return once it is accepted.
+
+        At the bound of its queue this waits for room, the more urgent first, then first come, first served.
+        When cancelled before the item is accepted, nothing has happened.
+
+        Args:
+            name: the service.
+            data: what `fn` gets.
+            source: who sends it, for `Service.current()` and dead letters.
+            priority: its class.
+
+        Raises:
+            KeyError: there is no such service; the text names those there are.
+            ServiceCycle: a service would wait for room that only it, or who waits for it, can make.
+            trio.ClosedResourceError: the manager is closed, or is closing and this is no service's task.
+        """
+        await self._services.get(name).send(data, source=source, priority=priority)
+
+    def send_nowait(
+        self, name: str, data: Any, *, source: str = "", priority: Priority = Priority.NORMAL
+    ) -> None:  # fmt: skip
+        """`send`, but never waits.
+
+        Raises:
+            trio.WouldBlock: `send` would have to wait for room; nothing has happened.
+        """
+        self._services.get(name).send_nowait(data, source=source, priority=priority)
+
+    async def call(
+        self, name: str, data: Any, *, source: str = "", priority: Priority = Priority.NORMAL
+    ) -> Any:  # fmt: skip
+        """Have a service handle `data` and wait for what its function returns.
+
+        Raises as `send` does, and:
+            HandlerFailed: it failed for good; `__cause__` is its last error, `dead_letter` where it is kept.
+
+        When cancelled, so is the item: at once if it waits, else the function is.
+        """
+        return await self._services.get(name).call(data, source=source, priority=priority)
+
+    # -- what failed for good --------------------------------------------------------------------
+
     def dead_letters(self) -> list[DeadLetter]:
-        """Messages whose handling failed for good, oldest first; at most 1000 are kept in memory."""
+        """What failed for good, messages and items of services, oldest first; at most 1000 are kept."""
         return list(self._dispatcher.books.dead.values())
+
+    async def replay(self, id: int) -> Receipt | None:
+        """Hand a dead letter in again: a message with a new id and without its deadline, or an item.
+
+        Returns:
+            The receipt of the message; None for an item. The letter is gone once it is accepted.
+
+        Raises:
+            KeyError: there is no such letter (the text names those there are), or its service is gone.
+            Exception: what `submit` or `send` raises when it is not accepted; the letter is kept.
+
+        When cancelled before it is accepted, the letter is kept.
+        """
+        books = self._dispatcher.books
+        letter = books.take_letter(id)
+        try:
+            if letter.message is not None:
+                return await self.submit(letter.message.replace(id=None, deadline=None))
+            await self.send(letter.service, letter.data, source=letter.source, priority=letter.priority)
+        except BaseException:
+            books.put_back(letter)
+            raise
+        return None
+
+    def discard(self, id: int) -> DeadLetter:
+        """Forget a dead letter; returns it.
+
+        Raises:
+            KeyError: there is no such letter; the text names those there are.
+        """
+        return self._dispatcher.books.take_letter(id)
 
     # -- cached contexts -------------------------------------------------------------------------
 
@@ -257,7 +367,13 @@ class ConversationManager:
     # -- the end ---------------------------------------------------------------------------------
 
     async def wait_idle(self) -> None:
-        """Wait until no message waits, runs or waits for a retry."""
+        """Wait until no message, and no item of a service, waits, runs or waits for a retry."""
+        await self._turns_idle()
+        while self._services.busy:
+            await self._services.wait_idle()
+            await self._turns_idle()
+
+    async def _turns_idle(self) -> None:
         await checkpoint()
         while self._dispatcher.busy or self._intake.senders:
             event = trio.Event()
@@ -270,7 +386,7 @@ class ConversationManager:
                     self._dispatcher.idlers.remove(event)
 
     async def drain(self) -> None:
-        """Take no more messages and wait until those accepted have their outcomes.
+        """Take no more messages and wait until those accepted have their outcomes, and services are idle.
 
         When cancelled, the manager goes on refusing messages.
         """
@@ -279,16 +395,20 @@ class ConversationManager:
 
     async def _shut_down(self, *, at_once: bool) -> None:
         """Law G12: drain until the deadline, cancel what is left, give handlers a moment to clean up."""
-        dispatcher = self._dispatcher
+        dispatcher, services = self._dispatcher, self._services
+        until = self._now() + (0.0 if at_once else self._config.drain)
         try:
             self._intake.stop(self._now())
             for seconds in (0.0 if at_once else self._config.drain, GRACE):
                 with trio.CancelScope(shield=True, deadline=self._now() + seconds):
                     if seconds:
-                        await self.wait_idle()
+                        await self._turns_idle()
                 if not dispatcher.busy:
                     break
                 dispatcher.abort("drain", self._now())
+            # Turns use services, so these come after them.
+            await services.close(until)
         finally:
             self._intake.closed = True
+            services.abort()
             dispatcher.close()

@@ -19,6 +19,7 @@ from ._errors import HandlerFailed
 from ._intake import Intake
 from ._manager import ConversationManager
 from ._message import Priority
+from ._services import Services
 from ._tools import Tools
 from ._worker import Deliver
 
@@ -65,6 +66,7 @@ def _assemble(
     exits.push_async_callback(tools.aclose)
     for book in books.routes.values():
         book.tools = tools
+    tools.services = Services(books, nursery, debug=config.debug)
     bus = Bus()
     exits.callback(bus.close)  # when the last turn has ended, however late: its end is an event too
     dispatcher = Dispatcher(config, _scheduler(config), sessions, books, bus, nursery, deliver)

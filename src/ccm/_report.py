@@ -46,7 +46,7 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
         routes=MappingProxyType({name: _route(book) for name, book in books.routes.items()}),
         channels=_channels(books),
         cache=books.tools.contexts.statistics(),
-        services=MappingProxyType({}),
+        services=MappingProxyType(books.tools.services.statistics()),
         storage=MappingProxyType({"kind": "memory"}),
         workers=dispatcher.pool.size,
         stuck=books.stuck,

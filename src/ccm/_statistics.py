@@ -9,6 +9,7 @@ import attrs
 
 from ._core.cache import CacheStatistics
 from ._core.histogram import LatencySummary
+from ._core.service import ServiceStatistics, bottlenecks
 from ._core.sessions import SessionStatistics
 from ._message import Priority
 
@@ -70,7 +71,8 @@ class Statistics:
         routes: figures of each route.
         channels: messages by channel.
         cache: figures of `Turn.context`.
-        services, storage: empty until the parts they describe are in use.
+        services: figures of each service, by name.
+        storage: what keeps messages.
         workers: tasks that run handlers.
         stuck: turns that were told to end and did not within a second.
         fallbacks: turns handed to a fallback handler.
@@ -100,7 +102,7 @@ class Statistics:
     routes: Mapping[str, RouteStatistics]
     channels: ChannelStatistics
     cache: CacheStatistics
-    services: Mapping[str, Any]
+    services: Mapping[str, ServiceStatistics]
     storage: Mapping[str, Any]
     workers: int
     stuck: int
@@ -114,8 +116,15 @@ class Statistics:
         ended = sum(self.outcomes.values()) - self.outcomes["rejected"]
         return (self.outcomes["replied"] + self.outcomes["merged"]) / ended if ended else 1.0
 
+    @property
+    def bottlenecks(self) -> tuple[str, ...]:
+        """Services that hold others up (`ServiceStatistics.is_bottleneck`), the fullest first."""
+        return bottlenecks(self.services)
+
     def check(self) -> None:
         """Raise AssertionError unless law G1 (conservation) holds in this picture."""
+        for figures in self.services.values():
+            figures.check()
         places = self.waiting + self.running + self.retrying
         ended = sum(self.outcomes.values())
         if self.received != places + ended:

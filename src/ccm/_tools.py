@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import trio
 
     from ._config import Config
+    from ._services import Services
 
 
 @final
@@ -21,15 +22,17 @@ class Tools:
     Attributes:
         config: the manager's settings.
         interrupt: `Dispatcher.interrupt_now`, for a turn that has held back an interruption.
+        services: the manager's services; empty until one is made.
         nursery: owns background tasks of the parts; it is cancelled last, after the workers have ended.
     """
 
-    __slots__ = ("_contexts", "_pools", "config", "interrupt", "nursery")
+    __slots__ = ("_contexts", "_pools", "config", "interrupt", "nursery", "services")
 
     def __init__(self, config: Config, nursery: trio.Nursery) -> None:
         self.config = config
         self.nursery = nursery
         self.interrupt: Callable[[Any, str], None]
+        self.services: Services
         self._contexts: Contexts | None = None
         self._pools: Pools | None = None
 

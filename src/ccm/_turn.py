@@ -129,6 +129,15 @@ class Turn:
         """
         return await gather(self, within, analyzers)
 
+    async def call(self, service: str, data: Any) -> Any:
+        """Have a service handle `data`, as urgently as this turn, and wait for its result.
+
+        Raises what `ConversationManager.call` does. When cancelled, so is the service's work on it.
+        """
+        record = self._record
+        to = record.book.tools.services.get(service)
+        return await to.call(data, source=record.route.name, priority=record.klass)
+
     async def in_thread(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `fn(*args)` in a thread: for what blocks, so that other turns go on meanwhile.
 

@@ -316,7 +316,7 @@ async def test_a_delivery_that_fails_for_good_is_a_dead_letter() -> None:
         assert isinstance(outcome, Failed)
         assert isinstance(outcome.exception, ConnectionError)
         (letter,) = manager.dead_letters()
-        assert (letter.id, letter.message.text, letter.attempts) == (outcome.dead_letter, "lost", 3)
+        assert (letter.id, letter.text, letter.attempts) == (outcome.dead_letter, "lost", 3)
         assert "call 3" in letter.error
         assert isinstance(await (await manager.submit(say("next"))).outcome(), Replied)
     assert [text for _, text, _ in mailbox.got] == ["next"]

@@ -63,7 +63,7 @@ async def test_when_the_attempts_are_used_up_the_turn_fails() -> None:
         assert str(caught.value.__cause__) == "attempt 3"
         (letter,) = manager.dead_letters()
         assert caught.value.dead_letter == letter.id
-        assert (letter.message.text, letter.route, letter.attempts) == ("hello", "chat", 3)
+        assert (letter.text, letter.route, letter.attempts) == ("hello", "chat", 3)
     assert len(handler.starts) == 3
 
 

@@ -253,6 +253,6 @@ async def test_dead_letters_are_bounded_and_the_latest_kept() -> None:
         for n in range(1100):
             await (await manager.submit(say(f"{n}"))).outcome()
         letters = manager.dead_letters()
-        assert (len(letters), letters[0].message.text, letters[-1].message.text) == (1000, "100", "1099")
+        assert (len(letters), letters[0].text, letters[-1].text) == (1000, "100", "1099")
         assert manager.statistics().outcomes["failed"] == 1100
         assert manager.statistics().queues[NORMAL].waiting == 0

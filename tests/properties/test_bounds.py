@@ -198,7 +198,7 @@ def test_dead_letters_and_channels_are_bounded() -> None:
                 message = ccm.Message("c", f"{number}", f"{number}", channel=f"channel {number}")
                 await (await manager.submit(message)).outcome()
             letters, statistics = manager.dead_letters(), manager.statistics()
-            assert [letter.message.text for letter in letters] == [f"{n}" for n in range(100, 1100)]
+            assert [letter.text for letter in letters] == [f"{n}" for n in range(100, 1100)]
             assert statistics.dead_letters == 1000
             assert statistics.channels.active == 1001  # the last one stands for all further ones
             assert dict(statistics.channels.top)["(other)"] == 100
