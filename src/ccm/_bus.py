@@ -32,6 +32,7 @@ class EventStream:
             if self._missed:
                 # No later event will come and tell.
                 missed, self._missed = self._missed, 0
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 return Lagged(self._missed_at, missed)
             raise StopAsyncIteration from None
 

@@ -88,7 +88,7 @@ class Pools:
                 del self._strays[scope]
         raise trio.ClosedResourceError("the manager was closed while a process worked for one of its turns")
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: ASYNC910 - only when there is something to end
         """End all processes: those that work are killed, the others leave by themselves or are killed.
 
         Abandoned threads are not waited for. Not cancellable; takes `GRACE` seconds at most.

@@ -74,6 +74,7 @@ class ReplyStream:
             if not self._tail:
                 error, self._error = self._error, None
                 raise error or StopAsyncIteration from None
+            await trio.lowlevel.checkpoint()
             piece = self._tail.pop(0)
         if isinstance(piece, Restarted):
             self._seen.clear()

@@ -50,7 +50,7 @@ class Tools:
             self._pools = Pools(self.config, self.nursery)
         return self._pools
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> None:  # noqa: ASYNC910 - only when there is something to end
         """End what outlives a turn; called when all handlers have ended."""
         if self._pools is not None:
             await self._pools.aclose()

@@ -136,7 +136,7 @@ class Pool:
         assert worker.task is not None
         reschedule(worker.task)
 
-    async def _work(self, worker: Worker) -> None:
+    async def _work(self, worker: Worker) -> None:  # noqa: ASYNC910 - a task of its own
         worker.task = trio.lowlevel.current_task()
         worker.since = self._owner.now()
 
@@ -156,7 +156,7 @@ class Pool:
         finally:
             self.size -= 1
 
-    async def _serve(self, worker: Worker) -> None:
+    async def _serve(self, worker: Worker) -> None:  # noqa: ASYNC910 - part of that task
         """Run one attempt after another, each to its end, until the scope is spent or the worker leaves."""
         owner, deliver = self._owner, self._deliver
         while not (worker.spent or worker.leaving):
@@ -164,7 +164,7 @@ class Pool:
             if record is None:
                 if self.closing:
                     worker.leaving = True
-                    return
+                    return  # noqa: ASYNC910
                 self.idle.append(worker)
                 await wait_task_rescheduled(worker.abort)
                 record = worker.record
@@ -191,13 +191,15 @@ class Pool:
                     else:
                         record.reply = owner.answer(record, value)
                     record.answered = True
-                if deliver is not None and not record.asked:
-                    await deliver(record.answer(), record.message)
-            except BaseException as error:
+                if deliver is not None and (record.extras is not None or not record.asked):
+                    addressee = record.addressee()
+                    if addressee is not None:
+                        await deliver(record.answer(), addressee)
+            except BaseException as error:  # noqa: ASYNC103 - `_barrier` sorts it out
                 cancelled = self._barrier(worker, record, error)
                 self._go_on(worker, owner.now())
                 if cancelled is not None:
-                    raise cancelled from None
+                    raise cancelled from None  # noqa: ASYNC104
             else:
                 now = owner.now()
                 owner.replied(record, now)
