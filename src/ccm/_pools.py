@@ -2,10 +2,10 @@
 
 Processes are trio-parallel's: workers that live on from call to call, and one context per manager, so that
 they end with it. anyio's were measured beside them (2 cores, Python 3.11). Both kill the worker of a
-cancelled call within 2 ms, both make a dead worker the error of one call, both start one in 0.13 s, and
-both answer a warm call in less than 0.1 ms (anyio 61 us, trio-parallel 87 us). What decided: anyio's
-workers belong to the Trio run and outlive the manager, receive Ctrl-C themselves, lose what they print, and
-an error whose `__init__` takes more than its text does not come back from them.
+cancelled call within 2 ms, both make a dead worker the error of one call, both start one in 0.13 s. A warm
+call takes 61 us with anyio and 87 us with trio-parallel, 5 us more with what is done here. What decided:
+anyio's workers belong to the Trio run and outlive the manager, receive Ctrl-C themselves, lose what they
+print, and an error whose `__init__` takes more than its text does not come back from them.
 """
 
 from __future__ import annotations
