@@ -81,7 +81,7 @@ class Message:
         id: idempotency key within the tenant; a UUIDv7 is generated when None.
         tenant: who shares capacity fairly: a guild, a workspace, an API key.
         channel: where it was said, for statistics.
-        priority: overrides the route's choice; None leaves it to the route.
+        priority: overrides the choice of the route that answers; None leaves it to the route.
         sent_at: when it was said: a timezone-aware datetime, or None.
         deadline: time on Trio's clock (`trio.current_time()`) after which an answer is useless;
             None means no deadline.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Self, TypeVar
 
 import attrs
 
 from .._config import Config, RetryPolicy, refuse
 from .._message import Message, OnBusy, Priority, Reply, check_key, check_on_busy, check_priority
+from .classify import SUPPORT_WORDS, VIOLATIONS, by_content, matches
 
 Handler = Callable[[Any], Awaitable[str | Reply | None]]
 PriorityRule = Callable[[Message, Any], Priority]
@@ -45,8 +46,12 @@ class Route:
     max_settle: float = 5.0
 
     def priority_of(self, message: Message, look_up: Callable[[str], Any]) -> Priority:
-        """The class of a turn for `message`: its own, or what the route says of it and its session."""
-        if message.priority is not None:
+        """The class of a turn for `message`: its own, or what the route says of it and its session.
+
+        What a message says of itself is about its answer: it does not make moderation less urgent, nor
+        analytics more.
+        """
+        if message.priority is not None and self.answers:
             return message.priority
         rule = self.priority
         if isinstance(rule, Priority):
@@ -122,6 +127,50 @@ class Router:
             return handler
 
         return add
+
+    @classmethod
+    def default(
+        cls, chat: Handler, *, moderation: Handler | None = None, analytics: Handler | None = None,
+        fallback: Handler | None = None, violations: Iterable[str] = VIOLATIONS,
+        keywords: Iterable[str] = SUPPORT_WORDS,
+    ) -> Self:  # fmt: skip
+        """A router for a chat bot: `chat` answers, moderation and analytics run beside it.
+
+        Three routes, to which more may be added:
+
+        - "moderation" gets what matches `violations`, CRITICAL, even while the conversation is busy, and
+          whatever the rate limit says: nobody escapes it by flooding.
+        - "chat" answers everything, in order: HIGH what mentions somebody, asks or has one of `keywords`,
+          else NORMAL. A violation makes its answer no more urgent.
+        - "analytics" gets everything that is not refused by the rate limit, LOW, and is the first to be shed.
+
+        Args:
+            chat: async handler that answers.
+            moderation: async handler, or None for none.
+            analytics: async handler, or None for none.
+            fallback: async handler that answers for turns of "chat" that were shed, expired or failed.
+            violations: regular expressions, searched anywhere in the text, whatever their case.
+            keywords: words that ask for support.
+
+        Raises:
+            TypeError: a handler is not async.
+            ValueError: moderation has no violations to look for.
+            re.error: a violation is no regular expression.
+        """
+        router, patterns = cls(), tuple(violations)
+        if moderation is not None:
+            if not patterns:
+                raise ValueError(f"violations must not be empty with moderation, got {violations!r}")
+            bad = matches("|".join(f"(?:{pattern})" for pattern in patterns))
+            router.route(
+                "moderation", when=bad, priority=Priority.CRITICAL, ordered=False, answers=False,
+                rate_limited=False,
+            )(moderation)  # fmt: skip
+        urgency = by_content(violation=None, keywords=keywords)
+        router.route("chat", priority=urgency, fallback=fallback)(chat)
+        if analytics is not None:
+            router.route("analytics", priority=Priority.LOW, ordered=False, answers=False)(analytics)
+        return router
 
     def routes(self, config: Config) -> tuple[Route, ...]:
         """The routes with what they leave open taken from `config`."""
