@@ -108,7 +108,7 @@ class Intake:
         priority = _PLAIN[route.priority_of(message, self._session)]
         limited = self._limited and route.rate_limited
         decision: Decision | None = None
-        if route.busy is _ENQUEUE and message.on_busy is None or not route.ordered:
+        if (route.busy is _ENQUEUE and message.on_busy is None) or not route.ordered:
             verdict = admission.turn(message, priority, route.ordered, limited, now)
         else:
             decision = self._meet(message, route, now)
@@ -163,26 +163,31 @@ class Intake:
 
     def _meet(self, message: Message, route: Route, now: float) -> Decision:
         """What the message does to its conversation, if that is busy."""
-        lane = self._scheduler.lane(message.conversation)
         policy = message.on_busy or route.busy
-        joinable = self._changes.joinable(lane, route.name) if policy is OnBusy.MERGE else None
+        running, waiting = self._changes.company(message.conversation)
         decision = decide(
-            policy, lane, now, joinable=joinable, settle=route.settle, max_settle=route.max_settle
-        )
-        if isinstance(decision, Hand):
-            host = decision.host
-            assert isinstance(host, TurnRecord)
-            if host.degraded is not None or host.cancel_by is not None:
-                return Proceed()  # it is ending: nothing it is handed now would be read
+            policy, running, waiting, now, joinable=self._changes.joinable(waiting, route.name),
+            settle=route.settle, max_settle=route.max_settle,
+        )  # fmt: skip
+        if isinstance(decision, Hand) and (running is None or not running.reads(route.name)):
+            return Proceed()
         return decision
 
     def _judge(
         self, message: Message, priority: int, limited: bool, decision: Decision, now: float
     ) -> Verdict:
+        key, reason = message.conversation, None
+        replaces = isinstance(decision, Supersede) and bool(decision.waiting)
         if isinstance(decision, Bounce):
+            reason = Reason.BUSY
+        elif not replaces and self._changes.crowded(key, isinstance(decision, Hand)):
+            reason = Reason.CONVERSATION_FULL
+        if reason is not None:
             wait = self._limiter.check(message.tenant, message.user, now) if limited else 0.0
-            return Refuse(Reason.RATE_LIMITED, wait) if wait else Refuse(Reason.BUSY)
-        own = not isinstance(decision, (Join, Hand))
+            return Refuse(Reason.RATE_LIMITED, wait) if wait else Refuse(reason)
+        own = not (replaces or isinstance(decision, (Join, Hand)))
+        if self._admission.senders and any(s.message.conversation == key for s in self.senders):
+            own = True  # an earlier message of the conversation waits outside: behind it
         return self._admission.turn(message, priority, True, limited, now, own)
 
     def _record(
