@@ -145,6 +145,8 @@ class Attempts:
         route = record.route
         record.dead_letter = dispatcher.books.bury(record.message, route.name, record.attempt, error, now)
         outcome = Failed(record.dead_letter, error)
+        if record.extras is not None:
+            dispatcher.changes.bury(record, error, now)
         if route.fallback is None or record.answered:
             dispatcher.end(record, outcome, now)
         else:
@@ -156,8 +158,6 @@ class Attempts:
     def _detach(record: TurnRecord) -> None:
         """The worker is done with it; what it said in this attempt is void."""
         if record.extras is not None:
-            record.extras.pieces.clear()
-            record.extras.shields = 0
-            record.extras.pending = None
+            record.extras.void()
         record.worker = None
         record.cancel_by = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import attrs
 import trio
 
 from . import _events as events
 from ._core.history import History, HistoryEntry
-from ._core.lanes import DONE, RUNNING, WAITING, Entry, Lane
+from ._core.lanes import DONE, RUNNING, WAITING, Entry
 from ._errors import Outcome, Superseded
 from ._outcome import Cancelled, Failed, Merged, Replied
 from ._record import TurnRecord, say
@@ -36,7 +36,7 @@ class Change(enum.StrEnum):
     RETRACTED = "retracted"
     """The message had been answered: the turn is taken out of the history, an event tells the front end."""
     ENDED = "ended"
-    """Too late: the message has its outcome, nothing was changed."""
+    """Too late: the message has its outcome, or is about to get it; nothing was changed."""
     UNKNOWN = "unknown"
     """No live or remembered message has this id, nothing was changed."""
 
@@ -65,14 +65,51 @@ class Changes:
 
     # -- a message meets a busy conversation -------------------------------------------------------
 
-    def joinable(self, lane: Lane | None, record_route: str) -> TurnRecord | None:
-        """The last waiting turn of the lane, if another message of this route may join it. O(1)."""
-        last = None if lane is None else lane.tail
-        if not isinstance(last, TurnRecord) or last.route.name != record_route:
+    def company(self, conversation: str) -> tuple[TurnRecord | None, tuple[TurnRecord, ...]]:
+        """The turns that a new message of the conversation meets: the one that runs, and those that wait.
+
+        Side turns are accounted on their own: they neither make a conversation busy nor are they disturbed.
+        O(waiting turns of the conversation).
+        """
+        lane = self._scheduler.lane(conversation)
+        if lane is None:
+            return None, ()
+        running = lane.running
+        return (
+            running if isinstance(running, TurnRecord) and self._answers(running) else None,
+            tuple(e for e in lane.entries() if isinstance(e, TurnRecord) and self._answers(e)),
+        )
+
+    def _answers(self, record: TurnRecord) -> bool:
+        return record.ledger is self._dispatcher.books.messages
+
+    @staticmethod
+    def joinable(waiting: tuple[TurnRecord, ...], route: str) -> TurnRecord | None:
+        """The last of the waiting turns, if another message of this route may join it. O(1)."""
+        last = waiting[-1] if waiting else None
+        if last is None or last.route.name != route or last.state != WAITING or last.attempt:
             return None
-        joined = 0 if last.extras is None else len(last.extras.members)
-        room = joined + 1 < self._scheduler.conversation_limit
-        return last if last.state == WAITING and last.attempt == 0 and room else None
+        return last
+
+    def crowded(self, conversation: str, handed: bool) -> bool:
+        """Whether as many messages of the conversation wait as may, those that share a turn included.
+
+        Args:
+            conversation: which.
+            handed: those that the running turn has taken in count too.
+
+        O(waiting messages of the conversation).
+        """
+        lane = self._scheduler.lane(conversation)
+        if lane is None or not self.attached:
+            return False
+        held = lane.size
+        for entry in (*lane.entries(), lane.running):
+            if isinstance(entry, TurnRecord) and entry.extras is not None:
+                steered = entry.extras.steered
+                held += 0 if steered is None else len(steered.unread_now())
+                held += len(entry.extras.members) if handed or entry is not lane.running else 0
+        return held >= self._scheduler.conversation_limit
 
     def join(self, host: TurnRecord, record: TurnRecord, not_before: float, now: float) -> None:
         """Let a message share the waiting turn `host`. O(log n)."""
@@ -98,12 +135,25 @@ class Changes:
         """Give up what waits for the newer message `by`, and interrupt what runs. O(waiting)."""
         dispatcher = self._dispatcher
         for record in waiting:
+            self._end_unread(record, Superseded(by), now)
             self._scheduler.cancel(record, now)
             dispatcher.end(record, Superseded(by), now)
         if running is not None:
-            running.more.superseded_by = by
-            running.more.rollback = rollback
+            self._end_unread(running, Superseded(by), now)
+            extras = running.more
+            extras.superseded_by = extras.superseded_by or by
+            extras.rollback = extras.rollback or rollback
             dispatcher.interrupt(running, "superseded", now)
+
+    def _end_unread(self, record: TurnRecord, outcome: Outcome, now: float) -> int:
+        """What `record` was handed and has not read ends with it; how many messages that were."""
+        if record.extras is None or record.extras.steered is None:
+            return 0
+        unread = record.extras.steered.unread()
+        for message in unread:
+            self._leave(message)
+            self._dispatcher.end(message, outcome, now)
+        return len(unread)
 
     # -- a turn with company ends --------------------------------------------------------------------
 
@@ -122,10 +172,7 @@ class Changes:
                 else:
                     self._scheduler.insert(unread, now)
         if extras.stream is not None:
-            answered = outcome is None or isinstance(outcome, Replied)
-            fate = record.outcome
-            error = None if fate is None else fate.error()
-            extras.stream.finish(record.answer().text if answered else None, record.attempt, error)
+            extras.stream.ended(record)
 
     def _leave(self, member: TurnRecord) -> None:
         member.more.host = None
@@ -135,28 +182,39 @@ class Changes:
         if outcome is None or isinstance(outcome, Replied):
             return Merged(host.id, host.answer())
         if isinstance(outcome, Failed):
-            error = outcome.exception
-            books = self._dispatcher.books
-            letter = books.bury(member.message, host.route.name, host.attempt, error, now)
-            return Failed(letter, error)
+            self._bury(host, member, outcome.exception, now)
+            assert member.dead_letter is not None
+            return Failed(member.dead_letter, outcome.exception)
         return outcome
+
+    def bury(self, host: TurnRecord, error: BaseException | None, now: float) -> None:
+        """`host` failed for good: keep the messages that joined it. O(members)."""
+        for member in host.more.members:
+            self._bury(host, member, error, now)
+
+    def _bury(self, host: TurnRecord, member: TurnRecord, error: Any, now: float) -> None:
+        if member.dead_letter is None:
+            books = self._dispatcher.books
+            member.dead_letter = books.bury(member.message, host.route.name, host.attempt, error, now)
 
     def remember(self, record: TurnRecord, outcome: Outcome | None) -> None:
         """Write an ended turn into its conversation's history. O(limit of the history)."""
         session = record.session
-        superseded = isinstance(outcome, Superseded)
-        if record.attempt == 0 or not record.ordered:
+        if not record.ordered:
             return
+        replied = outcome is None or isinstance(outcome, Replied)
+        nothing = record.attempt == 0 or (not replied and record.more.rollback)
         if session.history is None:
-            if not superseded:
+            stopped = isinstance(outcome, Superseded) or outcome == Cancelled("stop")
+            if nothing or not stopped:
                 return
             session.history = History()
         history: History = session.history
-        if superseded and record.more.rollback:
+        if nothing:
             history.take_out(record.id)
             return
         say(record, history)
-        if outcome is None or isinstance(outcome, Replied):
+        if replied:
             history.add(HistoryEntry("assistant", record.answer().text, record.id))
         elif record.extras is not None and record.extras.pieces:
             history.add(HistoryEntry("assistant", "".join(record.extras.pieces), record.id, partial=True))
@@ -190,6 +248,8 @@ class Changes:
                 host.steered.give_up(record)
             self._leave(record)
             dispatcher.end(record, Cancelled(by), now)
+            if host.more.withdrawn is not None and not host.more.members:
+                dispatcher.cancel(host, host.more.withdrawn, now)  # nobody is left who wants an answer
             dispatcher.changed(now)
             return True
         if not extras.members:
@@ -209,6 +269,9 @@ class Changes:
         heir = members[0]
         self._leave(heir)
         heir.not_before = record.not_before
+        heir.priority = min(member.priority for member in members)
+        if record.attempt:
+            heir.expires = heir.useless  # its turn has started in time
         heir.more.members = members[1:]
         for member in members[1:]:
             member.more.host = heir
@@ -216,10 +279,10 @@ class Changes:
 
     def edit(self, record: TurnRecord, text: str, now: float) -> Change:
         """Give a message a new text; a turn that runs with the old one starts again. O(log n)."""
-        if record.place == DONE:
-            return Change.ENDED
         turn = record.extras.host if record.extras is not None and record.extras.host else record
         unread = turn is not record and record not in turn.more.members
+        if record.place == DONE or (not unread and _too_late(turn, record)):
+            return Change.ENDED
         record.message = record.message.replace(text=text)
         if unread or turn.place != RUNNING:
             return Change.REPLACED
@@ -236,16 +299,19 @@ class Changes:
             await trio.lowlevel.checkpoint()
             return Change.WITHDRAWN
         running = record.place == RUNNING
+        record.more.rollback = True
         dispatcher.cancel(record, "retract", now)
         await record.wait()
         return Change.INTERRUPTED if running else Change.CANCELLED
 
     def _retract_reply(self, record: TurnRecord, now: float) -> Change:
-        if not isinstance(record.outcome, (Replied, Merged)):
+        outcome = record.outcome
+        if not isinstance(outcome, (Replied, Merged)):
             return Change.ENDED
+        turn_id = outcome.into if isinstance(outcome, Merged) else record.id
         if record.session.history is not None:
-            record.session.history.take_out(record.id)
-        self._dispatcher.bus.publish(events.Retracted(now, record.id, record.key, record.message.id))
+            record.session.history.take_out(turn_id)
+        self._dispatcher.bus.publish(events.Retracted(now, turn_id, record.key, record.message.id))
         return Change.RETRACTED
 
     async def stop(self, conversation: str, grace: float) -> Stopped:
@@ -256,15 +322,11 @@ class Changes:
         running = _of(conversation, [*scheduler.running.values(), *dispatcher.fallbacks.values()])
         count = 0
         for record in waiting:
-            count += 1 + len(record.more.members)
+            count += 1 + len(record.more.members) + self._end_unread(record, Cancelled("stop"), now)
             scheduler.cancel(record, now)
             dispatcher.end(record, Cancelled("stop"), now)
         for record in running:
-            if record.extras is not None and record.extras.steered is not None:
-                for unread in record.extras.steered.unread():
-                    count += 1
-                    self._leave(unread)
-                    dispatcher.end(unread, Cancelled("stop"), now)
+            count += self._end_unread(record, Cancelled("stop"), now)
             if record.worker is not None:
                 dispatcher.interrupt(record, "stop", now)
         dispatcher.dispatch(now)
@@ -274,6 +336,15 @@ class Changes:
         await trio.lowlevel.checkpoint()
         stuck = sum(record.place != DONE for record in running)
         return Stopped(waiting=count, running=len(running), stuck=stuck)
+
+
+def _too_late(turn: TurnRecord, record: TurnRecord) -> bool:
+    """Whether `turn` ends without another look at the text of `record`, which is one of its messages."""
+    by, extras = turn.cancel_by, turn.extras
+    pending = extras is not None and extras.pending == "superseded"
+    withdrawn = turn is record and extras is not None and extras.withdrawn is not None
+    ending = by is not None and by not in ("timeout", "preempt", "restart")
+    return ending or pending or withdrawn or turn.answered or turn.degraded is not None
 
 
 def _of(conversation: str, entries: Iterable[Entry]) -> list[TurnRecord]:

@@ -259,7 +259,8 @@ class Dispatcher:
                 record.extras.pending = by
             return
         record.cancel_by = by
-        record.worker.interrupt()
+        if record.worker is not None:  # else the worker that is about to get it sees that it is not wanted
+            record.worker.interrupt()
         record.deadline = now + GRACE
         if record.deadline < self.wake:
             self._wake_at(record.deadline)

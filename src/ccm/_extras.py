@@ -25,7 +25,8 @@ class Extras:
         host: the turn this message has joined or was handed to.
         steered: messages handed to this running turn.
         shields: open `uninterruptible` blocks; `pending` is the interruption they hold back.
-        superseded_by, rollback: the newer message, and whether this turn is to leave no trace.
+        superseded_by: the newer message that takes its place.
+        rollback: unless it is answered, this turn leaves no trace in the history.
         withdrawn: who does not want this turn's own message answered any more, while others still do.
     """
 
@@ -45,6 +46,20 @@ class Extras:
         self.superseded_by = ""
         self.rollback = False
         self.withdrawn: str | None = None
+
+    def readers(self) -> list[ReplyStream]:
+        """Who reads along: for its own message and for those that joined it. O(members)."""
+        own = [] if self.stream is None else [self.stream]
+        joined = [member.extras.stream for member in self.members if member.extras is not None]
+        return own + [stream for stream in joined if stream is not None]
+
+    def void(self) -> None:
+        """The attempt is over and not the last one: what was said in it does not count. O(members)."""
+        self.pieces.clear()
+        self.shields = 0
+        self.pending = None
+        for reader in self.readers():
+            reader.void()
 
 
 @final

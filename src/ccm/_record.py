@@ -116,8 +116,24 @@ class TurnRecord(Entry):
         """Its own message and those that joined it, in the order of arrival. O(messages)."""
         if self.extras is None or not self.extras.members:
             return (self.message,)
-        records = sorted([self, *self.extras.members], key=lambda record: record.id)
-        return tuple(record.message for record in records)
+        return tuple(record.message for record in self._wanted())
+
+    def reads(self, route: str) -> bool:
+        """Whether it, running, may still read a message for `route` that it is handed."""
+        ending = self.degraded is not None or self.cancel_by is not None or self.answered
+        return self.route.name == route and not ending
+
+    def addressee(self) -> Message | None:
+        """Of the messages that it answers, the first that nobody waits for; None: there is none."""
+        if self.extras is None or not self.extras.members:
+            return None if self.asked else self.message
+        return next((record.message for record in self._wanted() if not record.asked), None)
+
+    def _wanted(self) -> list[TurnRecord]:
+        """It and those that joined it, but not itself when only the others still want an answer."""
+        extras = self.more
+        own = [] if extras.withdrawn is not None else [self]
+        return sorted([*own, *extras.members], key=lambda record: record.id)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -157,7 +173,11 @@ class TurnRecord(Entry):
 
 
 def say(record: TurnRecord, history: History) -> None:
-    """What the users of this turn said goes into the history, once. O(limit of the history)."""
-    if not history.knows(record.id):
-        for message in record.messages():
-            history.add(HistoryEntry("user", message.text, record.id))
+    """What the users of this turn said, as of now, becomes the end of the history. O(limit of the history).
+
+    Instead of what was written of it before: meanwhile a message may have been edited, taken back or handed
+    to the turn.
+    """
+    history.take_out(record.id)
+    for message in record.messages():
+        history.add(HistoryEntry("user", message.text, record.id))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 import trio
 
+from ._outcome import Merged, Replied
 from ._record import TurnRecord
 
 
@@ -44,6 +46,7 @@ class ReplyStream:
         self._send, self._receive = trio.open_memory_channel[str](0)
         self._attempt = 0
         self._sent: list[str] = []
+        self._void = False
         self._seen: list[str] = []
         self._tail: list[str] = []
         self._error: BaseException | None = None
@@ -82,32 +85,41 @@ class ReplyStream:
             self._seen.append(piece)
         return piece
 
-    async def put(self, attempt: int, piece: str) -> None:
-        """The handler's side: hand over a piece and wait until it is read."""
-        if attempt != self._attempt:
-            if self._sent:
+    def void(self) -> None:
+        """The attempt that said what was sent so far is over; another one follows."""
+        self._void = True
+
+    async def put(self, attempt: int, before: Sequence[str], piece: str) -> None:
+        """The handler's side: hand over a piece and wait until it is read.
+
+        First comes what was said `before` it in this attempt and this reader, who came later, has not had.
+        """
+        self._attempt = attempt
+        try:
+            if self._void and self._sent:
                 await self._send.send(Restarted(attempt))
                 self._sent.clear()
-            self._attempt = attempt
-        await self._send.send(piece)
-        self._sent.append(piece)
-
-    def finish(self, answer: str | None, attempt: int, error: BaseException | None) -> None:
-        """The turn has its outcome; what the reader has not had of the answer comes as the last piece."""
-        self._error = error
-        if answer is not None:
-            said = "".join(self._sent)
-            if (attempt != self._attempt and said) or not answer.startswith(said):
-                self._tail = [Restarted(attempt), answer] if answer else [Restarted(attempt)]
-            elif answer != said:
-                self._tail = [answer[len(said) :]]
-        self._send.close()
+            self._void = False
+            for text in (*before[len(self._sent) :], piece):
+                await self._send.send(text)
+                self._sent.append(text)
+        except trio.BrokenResourceError:
+            # The reader left, but others still want the answer.
+            await trio.lowlevel.checkpoint()
 
     def ended(self, record: TurnRecord) -> None:
-        """The turn had its outcome before anybody could read along."""
+        """The message has its outcome; what the reader has not had of the answer comes as the last piece."""
         outcome = record.outcome
-        error = None if outcome is None else outcome.error()
-        self.finish(record.answer().text if error is None else None, record.attempt, error)
+        if isinstance(outcome, (Replied, Merged)):
+            answer, said = outcome.reply.text, "".join(self._sent)
+            if said and (self._void or not answer.startswith(said)):
+                again = Restarted(max(record.attempt, self._attempt))
+                self._tail = [again, answer] if answer else [again]
+            elif answer != said:
+                self._tail = [answer[len(said) :]]
+        elif outcome is not None:
+            self._error = outcome.error()
+        self._send.close()
 
     def close(self) -> None:
         """The reader left."""

@@ -189,10 +189,11 @@ class Turn:
         record = self._current()
         extras = record.more
         piece = check_piece(text)
-        if extras.stream is None:
+        readers = extras.readers()
+        if not readers:
             await trio.lowlevel.checkpoint()
-        else:
-            await extras.stream.put(self.attempt, piece)
+        for reader in readers:
+            await reader.put(self.attempt, extras.pieces, piece)
         extras.pieces.append(piece)
 
     @property
@@ -221,7 +222,7 @@ class Turn:
                 if not extras.shields and extras.pending is not None:
                     pending, extras.pending = extras.pending, None
                     record.book.tools.interrupt(record, pending)
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint()
 
     async def history(self, limit: int = 20) -> tuple[HistoryEntry, ...]:
         """The last utterances of this conversation, oldest first, this turn's messages included.
@@ -238,7 +239,7 @@ class Turn:
         session = record.session
         if session.history is None:
             session.history = History()
-        if record.ordered:
+        if record.ordered and record.attempt:
             say(record, session.history)
         await trio.lowlevel.checkpoint()
         return session.history.last(limit)

@@ -96,12 +96,13 @@ class Admission:
         """The checks that concern one turn of the message. O(1).
 
         With `limited`, a turn that comes in is counted in its user's rate; nothing else is ever changed.
-        Without `own`, the message joins a turn that is there already and needs no place in the queue.
+        Without `own`, the message joins a turn that is there already, or takes the place of one that waits:
+        the bounds on waiting turns do not concern it.
         """
         verdict: Verdict = None
         scheduler, key = self.scheduler, message.conversation
         known = scheduler.lane(key) is not None or scheduler.loose
-        if known and not scheduler.conversation_has_room(key):
+        if known and own and not scheduler.conversation_has_room(key):
             verdict = Refuse(Reason.CONVERSATION_FULL)
         elif not self.sessions.has_room(key):
             verdict = Refuse(Reason.TOO_MANY_SESSIONS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from .._message import OnBusy
-from .lanes import WAITING, Entry, Lane
+from .lanes import WAITING, Entry
 
 
 @attrs.frozen
@@ -49,20 +49,22 @@ Decision = Proceed | Join | Supersede | Hand | Bounce
 
 def decide(
     policy: OnBusy,
-    lane: Lane | None,
+    running: Entry | None,
+    waiting: tuple[Entry, ...],
     now: float,
     *,
     joinable: Entry | None = None,
     settle: float = 0.0,
     max_settle: float = 0.0,
 ) -> Decision:
-    """What becomes of a message that arrives at `now`. Changes nothing. O(waiting turns of the lane).
+    """What becomes of a message that arrives at `now`. Changes nothing. O(1).
 
     Args:
         policy: the route's, or the message's own.
-        lane: the conversation's lane, or None when nothing of it waits or runs.
+        running: the turn of the conversation that runs, if any.
+        waiting: the turns of the conversation that wait, in order.
         now: seconds.
-        joinable: the turn of the lane that may take in another message (`MERGE`); it has not started.
+        joinable: the turn of the conversation that may take in another message (`MERGE`); it has not started.
         settle: quiet seconds before a merged turn starts, >= 0.
         max_settle: seconds after its first message at which it starts anyway, so that nobody who goes on
             typing can postpone it for ever.
@@ -71,11 +73,11 @@ def decide(
         if joinable is not None and joinable.state == WAITING:
             return Join(joinable, min(now + settle, joinable.arrived + max_settle))
         return Proceed(now + min(settle, max_settle))
-    if lane is None or policy is OnBusy.ENQUEUE:
+    if policy is OnBusy.ENQUEUE or (running is None and not waiting):
         return Proceed()
     if policy is OnBusy.REJECT:
         return Bounce()
     if policy is OnBusy.STEER:
         # Behind a turn that waits already, the message must wait too: it may not be read before that one.
-        return Hand(lane.running) if lane.running is not None and lane.head is None else Proceed()
-    return Supersede(lane.running, lane.entries(), policy is OnBusy.ROLLBACK)
+        return Hand(running) if running is not None and not waiting else Proceed()
+    return Supersede(running, waiting, policy is OnBusy.ROLLBACK)

@@ -57,9 +57,5 @@ class History:
         """The last `limit` utterances, oldest first. O(limit)."""
         return tuple(self._entries[-limit:]) if limit > 0 else ()
 
-    def knows(self, turn_id: int) -> bool:
-        """Whether something of that turn is in it. O(limit)."""
-        return any(entry.turn_id == turn_id for entry in self._entries)
-
     def _check(self) -> None:
         assert len(self._entries) <= self._limit
