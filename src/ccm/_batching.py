@@ -96,7 +96,7 @@ class Batcher(Generic[K, V]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         assert self._block is not None
-        return await self._block.__aexit__(kind, error, trace)
+        return await self._block.__aexit__(kind, error, trace)  # noqa: ASYNC102 - the nursery's own exit
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
@@ -198,7 +198,7 @@ class Batcher(Generic[K, V]):
                 if self._nursery is not None:
                     self._start(self._nursery)
 
-    async def _fetch(self, batch: Batch[K], nursery: trio.Nursery) -> None:
+    async def _fetch(self, batch: Batch[K], nursery: trio.Nursery) -> None:  # noqa: ASYNC910 - own task
         keys = [key for key, callers in batch.callers.items() if callers]
         failure: Exception | None = None
         answers: dict[K, Any] = {}

@@ -291,7 +291,7 @@ class Services:
 
     # -- attempts --------------------------------------------------------------------------------
 
-    async def _work(self, first: _Job) -> None:
+    async def _work(self, first: _Job) -> None:  # noqa: ASYNC910 - a task of its own
         """One instance: from item to item until none waits."""
         job: _Job | None = first
         while job is not None:
@@ -304,7 +304,7 @@ class Services:
             # A function that never waits must not keep others from running.
             await cancel_shielded_checkpoint()
 
-    async def _attempt(self, job: _Job) -> None:
+    async def _attempt(self, job: _Job) -> None:  # noqa: ASYNC910 - part of that task
         """The barrier: what the service's function raises ends here, unless it must end the program."""
         assert job.scope is not None
         try:
@@ -312,7 +312,7 @@ class Services:
                 value = await job.service._fn(job.data)
         except Exception as error:
             self._failed(job, error)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - `_crashed` sorts it out
             self._crashed(job, error)
         else:
             if job.scope.cancelled_caught:
@@ -377,9 +377,9 @@ class Services:
         elif deadline < self._alarm.deadline:
             self._alarm.deadline = deadline
 
-    async def _keep_time(self) -> None:
+    async def _keep_time(self) -> None:  # noqa: ASYNC910 - a task of its own
         """While items wait for their next attempt; shielded, because they do so during the drain, too."""
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True):  # noqa: ASYNC912 - ends by itself when nothing is left
             while (deadline := min(s._queue.next_deadline() for s in self._services.values())) < INF:
                 with trio.CancelScope(deadline=deadline) as self._alarm:
                     await trio.sleep_forever()

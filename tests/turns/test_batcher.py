@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccm import CRITICAL, LOW, NORMAL, Batcher, ConfigError
 from ccm.testing import CancelAt, simulate
+
+# Each example is as many runs as the program has steps.
+FEW = settings(max_examples=settings().max_examples // 5)
 
 
 class Store:
@@ -263,6 +266,7 @@ def test_a_fetch_that_is_none_is_refused() -> None:
         Batcher(None)  # type: ignore[arg-type]
 
 
+@FEW
 @given(seed=st.integers(0, 1000))
 def test_cancel_a_caller_at_every_step(seed: int) -> None:
     """Law G10: whoever stays gets the right answer, and nothing is left of who went."""
@@ -288,6 +292,7 @@ def test_cancel_a_caller_at_every_step(seed: int) -> None:
     _at_every_step(program, seed)
 
 
+@FEW
 @given(seed=st.integers(0, 1000))
 def test_cancel_the_block_at_every_step(seed: int) -> None:
     async def program(scope: trio.CancelScope) -> None:

@@ -8,7 +8,6 @@ comes; nobody overtakes them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 from math import exp
 from typing import TYPE_CHECKING, Any, Final, final
