@@ -39,6 +39,8 @@ from ccm import (
 LIMIT = 2
 QUEUE = 3
 SORRY = "sorry"
+CLEANUP = 1 / 16
+"""Seconds a cancelled handler takes to clean up: time enough for somebody to be too early."""
 ERRORS: dict[str, type[CcmError]] = {
     "superseded": Superseded,
     "cancelled": TurnCancelled,
@@ -188,6 +190,10 @@ class World:
             if turn.text == "p3":
                 self.history = await turn.history()
             return f"{mark} re: {' '.join([turn.text, *self._steered(turn)])}"
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(CLEANUP)
+            raise
         finally:
             self.running -= 1
             key = turn.message.conversation

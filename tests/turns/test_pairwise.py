@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from ccm import (
 from ccm.testing import simulate
 
 from .allpairs import all_pairs
-from .matrix import REPLACING, SORRY, Row, Sent, World
+from .matrix import CLEANUP, REPLACING, SORRY, Row, Sent, World
 
 SEEDS = range(2)
 FEATURES: dict[str, list[Any]] = {
@@ -48,11 +49,14 @@ def name(row: dict[str, Any]) -> str:
     return "-".join(values + switches)
 
 
-def parameter(row: dict[str, Any]) -> Any:
-    return pytest.param(Row(**row), id=name(row))
+def test_every_pair_of_features_is_in_the_matrix() -> None:
+    axes = FEATURES | {"ordered": [True, False]}
+    for rows, names in ((ORDERED, FEATURES), (ROWS, axes)):
+        for a, b in combinations(names, 2):
+            assert {(row[a], row[b]) for row in rows} == set(product(axes[a], axes[b]))
 
 
-@pytest.mark.parametrize("row", [parameter(row) for row in ROWS])
+@pytest.mark.parametrize("row", [Row(**row) for row in ROWS], ids=[name(row) for row in ROWS])
 def test_no_feature_switches_another_off(row: Row) -> None:
     for seed in SEEDS:
         try:
@@ -93,7 +97,7 @@ async def busy_conversation(world: World, start: float) -> None:
         assert texts == {"p1", "p2\np3"}
         assert two.text == three.text
     elif row.meets in REPLACING:
-        assert begun[:3] == [(0, "p1"), (0.5, "p2"), (0.75, "p3")]
+        assert begun[:3] == [(0, "p1"), (0.5 + CLEANUP, "p2"), (0.75 + CLEANUP, "p3")]
         check_history(world, one, two)
     elif row.meets is OnBusy.STEER and row.steers:
         assert texts == {"p1"}
@@ -154,6 +158,7 @@ def check_attempts(world: World, sent: list[Sent]) -> None:
             late = row.meets is OnBusy.STEER and one.expected == "merged"  # read by the last attempt alone
             restarts = 0 if late else len(row.attempts) - 1
             assert len(one.parts) - 1 == restarts + (one.text == SORRY), one.parts
+            assert len(one.parts[-1]) > 1 or late or one.text == SORRY, "the reply came in one piece"
 
 
 # -- messages are taken back ----------------------------------------------------------------------------
@@ -204,7 +209,8 @@ async def take_back(world: World, target: Sent, where: str, now: float) -> None:
         assert await manager.edit(id, f"{id} edited") is (
             Change.RESTARTED if where == "runs" else Change.REPLACED
         )
-    await world.at(now)  # no time has passed: nothing here waits for more than a cleanup
+    assert trio.current_time() in (now, now + CLEANUP)  # nothing here waits for more
+    await world.at(now + CLEANUP)
 
 
 def stopped(row: Row, where: str) -> Stopped:
@@ -260,10 +266,10 @@ async def urgent(world: World, start: float) -> None:
     world.send("k", "k", final, priority=CRITICAL)
     await world.at(start + 0.75)
     later = world.send("l3", "l2", final, priority=LOW)
-    starts_at = 0.5 if row.preempt else 2.0 if row.retry == "never" else 1.0
+    starts_at = 0.5 + CLEANUP if row.preempt else 2.0 if row.retry == "never" else 1.0
     if row.meets in REPLACING:
         low.expected = "superseded"
-        starts_at = min(starts_at, 0.75)  # the newer message of the conversation waits for CRITICAL
+        starts_at = min(starts_at, 0.75 + CLEANUP)  # the newer message of the conversation waits for CRITICAL
     elif row.meets is OnBusy.REJECT:
         later.expected = "rejected"
     elif row.meets is OnBusy.MERGE and row.preempt:
@@ -274,7 +280,7 @@ async def urgent(world: World, start: float) -> None:
     assert world.starts("k")[0] == (start + starts_at, "k")
     first_of_low = next(span for span in world.spans if span.conversation == "l2")
     assert first_of_low.begun == start + 0.25
-    assert (first_of_low.ended == start + 0.5) == row.preempt
+    assert (first_of_low.ended == start + 0.5 + CLEANUP) == row.preempt
     if row.preempt and low.expected == "replied":
         attempts = [s.attempt for s in world.spans if s.conversation == "l2" and s.text == low.message.text]
         assert row.meets is OnBusy.MERGE or attempts == [1, *row.attempts]
@@ -376,7 +382,7 @@ def check_left(world: World, start: float, sent: list[Sent]) -> None:
     if row.drain == "idle":
         assert now == start
     elif row.drain == "cancelled":
-        assert now == start + 0.75
+        assert now == start + 0.75 + CLEANUP
     else:
         assert row.seconds <= now - start <= 20
     for one in sent:
