@@ -13,6 +13,7 @@ from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Stopped
 from ._config import Config, Overflow, RateLimit, RetryPolicy
+from ._core.alerts import Alert, AlertRules, AlertStatistics, Threshold
 from ._core.classify import by_content, matches
 from ._core.histogram import LatencySummary
 from ._core.history import HistoryEntry
@@ -65,6 +66,9 @@ __all__ = [
     "HIGH",
     "LOW",
     "NORMAL",
+    "Alert",
+    "AlertRules",
+    "AlertStatistics",
     "Batcher",
     "Busy",
     "BusyConversation",
@@ -118,6 +122,7 @@ __all__ = [
     "Stopped",
     "StorageError",
     "Superseded",
+    "Threshold",
     "TooManySessions",
     "Turn",
     "TurnCancelled",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import attrs
 
 from ._errors import Outcome, Reason
 from ._message import Priority
+
+if TYPE_CHECKING:
+    from ._core.alerts import Alert
 
 
 @attrs.frozen
@@ -107,6 +112,20 @@ class SessionEnded(Event):
 @attrs.frozen
 class DrainStarted(Event):
     """The manager takes no new messages."""
+
+
+@attrs.frozen
+class AlertRaised(Event):
+    """A value has reached a threshold: the alert is new, or its level is."""
+
+    alert: Alert
+
+
+@attrs.frozen
+class AlertCleared(Event):
+    """An alert has ended; `alert` is as it was at last."""
+
+    alert: Alert
 
 
 @attrs.frozen

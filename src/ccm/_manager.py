@@ -20,6 +20,7 @@ from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Changes, Stopped
 from ._config import Config, RetryPolicy
+from ._core.alerts import Alert
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
 from ._dispatcher import GRACE, Dispatcher
@@ -229,6 +230,12 @@ class ConversationManager:
         """
         return self._dispatcher.bus.listen(buffer)
 
+    @property
+    def alerts(self) -> tuple[Alert, ...]:
+        """The active alerts, critical ones first, then the oldest; none without rules. O(n log n)."""
+        watch = self._dispatcher.books.tools.watch
+        return () if watch is None else watch.active
+
     # -- services --------------------------------------------------------------------------------
 
     @property
@@ -411,4 +418,6 @@ class ConversationManager:
         finally:
             self._intake.closed = True
             services.abort()
+            if (watch := dispatcher.books.tools.watch) is not None:
+                watch.close()
             dispatcher.close()

@@ -8,9 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 import trio
 
+from ._alerts import OnAlert, Watch
 from ._books import Books
 from ._bus import Bus
 from ._config import Config
+from ._core.alerts import AlertRules
 from ._core.routes import Handler, Route, Router, check_handler
 from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
@@ -74,10 +76,20 @@ def _assemble(
     return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
 
 
+def _check_alerts(alerts: object, on_alert: object) -> None:
+    if alerts is not None and not isinstance(alerts, AlertRules):
+        raise TypeError(f"alerts must be ccm.AlertRules or None, got {alerts!r}")
+    if on_alert is not None:
+        check_handler("on_alert", on_alert)
+        if alerts is None:
+            raise ValueError(f"on_alert needs rules, got {on_alert!r} alone; pass alerts=AlertRules() too")
+
+
 @asynccontextmanager
 async def open_manager(
     handler_or_router: Handler | Router, *, config: Config | None = None, storage: None = None,
-    deliver: Deliver | None = None, fallback: Handler | None = None,
+    deliver: Deliver | None = None, fallback: Handler | None = None, alerts: AlertRules | None = None,
+    on_alert: OnAlert | None = None,
 ) -> AsyncIterator[ConversationManager]:  # fmt: skip
     """Open a manager: `async with ccm.open_manager(handler) as manager: ...`.
 
@@ -92,6 +104,11 @@ async def open_manager(
         deliver: async function called as `deliver(reply, message)` for replies nobody waits for. It is
             tried again under the route's retry policy, in the order of the conversation.
         fallback: async handler that answers for turns that were shed, expired or failed for good.
+        alerts: when somebody should look; `AlertRules()` is a start, None looks at nothing. Alerts are
+            events, and `manager.alerts` has the active ones.
+        on_alert: async function called as `on_alert(event)` with each `events.AlertRaised` and
+            `events.AlertCleared`, one after the other; needs `alerts`. What it raises is logged and counted;
+            it has 5 seconds, and nothing is looked at meanwhile.
 
     Raises:
         TypeError, ValueError: an argument is not what it must be; the text names it.
@@ -106,11 +123,16 @@ async def open_manager(
         raise TypeError(f"storage must be None (memory) in this version, got {storage!r}")
     if deliver is not None:
         check_handler("deliver", deliver)
+    _check_alerts(alerts, on_alert)
     routes = _routes(handler_or_router, config, fallback)
     only: BaseException
     try:
         async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
             manager = _assemble(routes, config, deliver, nursery, exits)
+            if alerts is not None:
+                tools = manager._dispatcher.books.tools
+                tools.watch = Watch(alerts, manager._dispatcher, on_alert)
+                nursery.start_soon(tools.watch.run, name="ccm alerts")
             try:
                 yield manager
             finally:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ._books import Books, RouteBook
+from ._core.alerts import AlertStatistics
 from ._core.histogram import LatencyHistogram, LatencySummary
 from ._core.lanes import RETRYING, RUNNING, WAITING
 from ._core.meter import RateMeter
@@ -47,6 +48,7 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
         channels=_channels(books),
         cache=books.tools.contexts.statistics(),
         services=MappingProxyType(books.tools.services.statistics()),
+        alerts=AlertStatistics() if books.tools.watch is None else books.tools.watch.statistics(),
         storage=MappingProxyType({"kind": "memory"}),
         workers=dispatcher.pool.size,
         stuck=books.stuck,

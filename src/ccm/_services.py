@@ -198,6 +198,10 @@ class Services:
             known = ", ".join(map(repr, self._services)) or "none"
             raise KeyError(f"no service {name!r}; known: {known}") from None
 
+    def queues(self) -> list[ServiceQueue]:
+        """The queue of each service. O(services)."""
+        return [service._queue for service in self._services.values()]
+
     @property
     def busy(self) -> int:
         """Items in hand, and senders. O(services)."""

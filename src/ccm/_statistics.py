@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from ._core.alerts import AlertStatistics
 from ._core.cache import CacheStatistics
 from ._core.histogram import LatencySummary
 from ._core.service import ServiceStatistics, bottlenecks
@@ -72,6 +73,7 @@ class Statistics:
         channels: messages by channel.
         cache: figures of `Turn.context`.
         services: figures of each service, by name.
+        alerts: how many there were; all 0 without rules.
         storage: what keeps messages.
         workers: tasks that run handlers.
         stuck: turns that were told to end and did not within a second.
@@ -103,6 +105,7 @@ class Statistics:
     channels: ChannelStatistics
     cache: CacheStatistics
     services: Mapping[str, ServiceStatistics]
+    alerts: AlertStatistics
     storage: Mapping[str, Any]
     workers: int
     stuck: int

@@ -11,6 +11,7 @@ from ._pools import Pools
 if TYPE_CHECKING:
     import trio
 
+    from ._alerts import Watch
     from ._config import Config
     from ._services import Services
 
@@ -23,16 +24,18 @@ class Tools:
         config: the manager's settings.
         interrupt: `Dispatcher.interrupt_now`, for a turn that has held back an interruption.
         services: the manager's services; empty until one is made.
+        watch: who raises alerts; None without rules.
         nursery: owns background tasks of the parts; it is cancelled last, after the workers have ended.
     """
 
-    __slots__ = ("_contexts", "_pools", "config", "interrupt", "nursery", "services")
+    __slots__ = ("_contexts", "_pools", "config", "interrupt", "nursery", "services", "watch")
 
     def __init__(self, config: Config, nursery: trio.Nursery) -> None:
         self.config = config
         self.nursery = nursery
         self.interrupt: Callable[[Any, str], None]
         self.services: Services
+        self.watch: Watch | None = None
         self._contexts: Contexts | None = None
         self._pools: Pools | None = None
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from ._events import (
     Accepted,
+    AlertCleared,
+    AlertRaised,
     DrainStarted,
     Ended,
     Event,
@@ -25,6 +27,8 @@ from ._events import (
 
 __all__ = [
     "Accepted",
+    "AlertCleared",
+    "AlertRaised",
     "DrainStarted",
     "Ended",
     "Event",
