@@ -188,10 +188,9 @@ class Dispatcher:
 
     def end(self, record: TurnRecord, outcome: Outcome | None, now: float) -> None:
         """Give a turn its outcome (None: it is answered): the one place where that happens. O(log n)."""
-        served = 0.0
-        shared = outcome
-        if record.extras is not None and record.extras.withdrawn is not None:
-            outcome = Cancelled(record.extras.withdrawn)
+        served, shared, extras = 0.0, outcome, record.extras
+        if extras is not None and extras.withdrawn is not None:
+            outcome = Cancelled(extras.withdrawn)
         books, book = self.books, record.book
         if record.place == RUNNING:
             served = now - record.begun
@@ -200,8 +199,14 @@ class Dispatcher:
             books.mean_service += (served - books.mean_service) / 16
         elif record.degraded is not None:
             self.fallbacks.pop(record.id, None)
-        name = "replied" if outcome is None else outcome.name
         session, ledger = record.session, record.ledger
+        if outcome is None:
+            name = "replied"
+            session.replies += 1
+        else:
+            name = outcome.name
+            session.replies += name == "replied"
+            session.failures += name == "failed"
         book.ended[name] += 1
         books.ends.add(now)
         ledger.places[record.place] -= 1
@@ -209,11 +214,7 @@ class Dispatcher:
         record.place = DONE
         record.worker = None
         record.fate = outcome
-        if name == "replied":
-            session.replies += 1
-        elif name == "failed":
-            session.failures += 1
-        if session.history is not None or record.extras is not None:
+        if extras is not None or session.history is not None:
             self.changes.remember(record, shared)
         self.sessions.leave(session, now)
         if now + self._session_timeout < self.wake:
@@ -224,7 +225,7 @@ class Dispatcher:
                 reschedule(task)
         if self.bus.active:
             self._publish_end(record, served, now)
-        if record.extras is not None:
+        if extras is not None:
             self.changes.ended(record, shared, now)
 
     def _publish_end(self, record: TurnRecord, served: float, now: float) -> None:

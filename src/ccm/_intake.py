@@ -68,6 +68,7 @@ class Intake:
             overflow=config.overflow, max_text=config.max_text,
         )  # fmt: skip
         self._max_wait = tuple(config.max_wait.get(p, INF) for p in Priority)
+        self._surely_short = config.max_text // 4  # so many characters fit, whatever they are
         self._thread = get_ident()
         self._last_id = 0
         self.senders: deque[_Sender] = deque()
@@ -94,9 +95,10 @@ class Intake:
         scheduler, admission = self._scheduler, self._admission
         if now >= scheduler.timers.next:
             self._dispatcher.dispatch(now)
-        refusal = admission.message(message, now)
-        if refusal is not None:
-            self._reject(message, refusal, now)
+        if not message.generated_id or admission.draining or len(message.text) > self._surely_short:
+            refusal = admission.message(message, now)
+            if refusal is not None:
+                self._reject(message, refusal, now)
         route = self._only
         sides: Sequence[tuple[Route, int]] = ()
         if route is None:

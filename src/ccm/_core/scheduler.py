@@ -148,7 +148,11 @@ class Scheduler:
                 lanes[entry.key] = lane
             if self.used < self._caps[entry.priority] and entry.not_before <= now and now < entry.expires:
                 entry.lane = lane
-                self._run(entry, lane)
+                entry.state = RUNNING
+                entry.cost = self._charges.mean
+                lane.running = entry
+                self.used += 1
+                self.running[entry.id] = entry
                 if self._by_seconds:
                     self._charges.uncharged.add(entry.id)
                 return True
@@ -308,13 +312,6 @@ class Scheduler:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _run(self, entry: Entry, lane: Lane) -> None:
-        entry.state = RUNNING
-        entry.cost = self._charges.mean
-        lane.running = entry
-        self.used += 1
-        self.running[entry.id] = entry
-
     def _start(self, tenants: FairQueue[Group], klass: int) -> Entry:
         alone = tenants.size == 1
         group = tenants.sole() if alone else tenants.serve()
@@ -331,7 +328,11 @@ class Scheduler:
         entry: Entry = lane.head  # type: ignore[assignment]
         self._unqueue(entry)
         lane.unlink(entry)
-        self._run(entry, lane)
+        entry.state = RUNNING
+        entry.cost = self._charges.mean
+        lane.running = entry
+        self.used += 1
+        self.running[entry.id] = entry
         if alone and self._by_seconds:
             self._charges.uncharged.add(entry.id)
         return entry
