@@ -9,5 +9,6 @@ from __future__ import annotations
 from .core import CORE
 from .manager import MANAGER
 from .mutant import Mutant
+from .turns import TURNS
 
-MUTANTS: tuple[Mutant, ...] = CORE + MANAGER
+MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS

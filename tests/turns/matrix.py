@@ -183,8 +183,9 @@ class World:
         self.begun.append((begun, turn.message.conversation, text))
         try:
             await turn.send(mark)
-            await trio.sleep(1)
-            self._fail(turn)
+            if turn.message.conversation == "r":
+                self.history = await turn.history()
+            await self._work(turn)
             await turn.send(" re: ")
             await trio.sleep(1)
             if turn.text == "p3":
@@ -198,6 +199,14 @@ class World:
             self.running -= 1
             key = turn.message.conversation
             self.spans.append(Span(key, text, turn.attempt, mark, begun, trio.current_time()))
+
+    async def _work(self, turn: Turn) -> None:
+        if turn.message.conversation == "u":
+            async with turn.uninterruptible():
+                await trio.sleep(1)
+        else:
+            await trio.sleep(1)
+        self._fail(turn)
 
     def _fail(self, turn: Turn) -> None:
         if self.row.retry == "always" or (self.row.retry == "once" and turn.attempt == 1):
@@ -264,6 +273,7 @@ class World:
 
     async def quiet(self) -> float:
         """Wait until every message has its outcome and every sender knows it; the time then."""
+        await trio.testing.wait_all_tasks_blocked()  # what was sent just now is in
         await self.manager.wait_idle()
         await trio.testing.wait_all_tasks_blocked()
         return trio.current_time()

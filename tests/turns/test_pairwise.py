@@ -24,7 +24,7 @@ from ccm import (
 from ccm.testing import simulate
 
 from .allpairs import all_pairs
-from .matrix import CLEANUP, REPLACING, SORRY, Row, Sent, World
+from .matrix import CLEANUP, LIMIT, REPLACING, SORRY, Row, Sent, World
 
 SEEDS = range(2)
 FEATURES: dict[str, list[Any]] = {
@@ -71,7 +71,7 @@ async def program(row: Row) -> None:
     async with trio.open_nursery() as world.senders:
         with trio.CancelScope() as scope:
             async with world.opening() as world.manager:
-                for scene in (busy_conversation, taken_back, taken_back_late, urgent, full):
+                for scene in (busy_conversation, taken_back, taken_back_late, protected, urgent, full):
                     await scene(world, await world.quiet())
                 last = await leave(world, await world.quiet(), scope)
         check_left(world, *last)
@@ -209,7 +209,10 @@ async def take_back(world: World, target: Sent, where: str, now: float) -> None:
         assert await manager.edit(id, f"{id} edited") is (
             Change.RESTARTED if where == "runs" else Change.REPLACED
         )
-    assert trio.current_time() in (now, now + CLEANUP)  # nothing here waits for more
+    # Who ends a turn waits for its cleanup, and for nothing more.
+    cleans_up = row.cancel == "stop" and where != "alone and retries"
+    cleans_up |= row.cancel == "retract" and where == "runs"
+    assert trio.current_time() == now + CLEANUP * cleans_up
     await world.at(now + CLEANUP)
 
 
@@ -228,13 +231,39 @@ async def take_back_again(world: World, target: Sent) -> None:
     manager, id = world.manager, target.message.id
     if world.row.cancel == "stop":
         assert await manager.stop(target.message.conversation) == Stopped(waiting=0, running=0, stuck=0)
+        await everything_stopped(world, await world.quiet())
     elif world.row.cancel == "retract":
         assert await manager.retract(id) is Change.ENDED
-        answered = next(s for s in world.sent.values() if s.message.conversation == "p")
-        given = answered.expected in ("replied", "merged")
-        assert await manager.retract(answered.message.id) is (Change.RETRACTED if given else Change.ENDED)
+        await answer_retracted(world)
     elif world.row.cancel == "edit":
         assert await manager.edit(id, "too late") is Change.ENDED
+
+
+async def everything_stopped(world: World, start: float) -> None:
+    """Trap 8: not the first of what waits alone, and nothing starts meanwhile."""
+    row, before = world.row, world.calls
+    for number in range(4):
+        world.send(f"s{number}", "s", "cancelled", on_busy=OnBusy.ENQUEUE)
+        await world.at(start + number / 16)
+    running = 1 if row.ordered else LIMIT
+    expected = Stopped(waiting=4 - running, running=running, stuck=0)
+    assert await world.manager.stop("s") == expected
+    await world.quiet()
+    assert world.calls == before + running
+
+
+async def answer_retracted(world: World) -> None:
+    """A retracted answer is not in the history that the next turn sees."""
+    row = world.row
+    world.send("r1", "r", row.final)
+    await world.quiet()
+    answered = row.final == "replied"
+    assert await world.manager.retract("r1") is (Change.RETRACTED if answered else Change.ENDED)
+    world.send("r2", "r", row.final)
+    await world.quiet()
+    if row.ordered:
+        said = [entry.text for entry in world.history if entry.role == "user"]
+        assert said == (["r2"] if answered else ["r1", "r2"])
 
 
 async def taken_back_late(world: World, start: float) -> None:
@@ -250,6 +279,19 @@ async def taken_back_late(world: World, start: float) -> None:
     await world.quiet()
     if row.cancel == "edit" and row.final == "replied" and row.steers:
         assert "y1 edited" in one.text
+
+
+async def protected(world: World, start: float) -> None:
+    """The first second of these turns is not to be interrupted, whatever comes."""
+    row = world.row
+    first, second = expected_of_two(row)
+    world.send("u1", "u", first)
+    await world.at(start + 0.25)
+    world.send("u2", "u", second)
+    await world.quiet()
+    assert next(span.ended >= start + 1 for span in world.spans if span.conversation == "u")
+    if row.meets in REPLACING and row.retry == "never":
+        assert world.starts("u")[1] == (start + 1 + CLEANUP, "u2")
 
 
 # -- slots and queue --------------------------------------------------------------------------------------
