@@ -33,5 +33,5 @@ nitpick_ignore_regex = [
     # Parts of a picture and type variables have no entry of their own.
     ("py:class", "ClassQueue|RouteStatistics|ChannelStatistics|SessionStatistics|CacheStatistics|Rates"),
     ("py:class", r"(ccm\.[\w.]+\.)?_?(Ts?|K|V)"),
-    ("py:class", r"ccm\._extras\.Steered|FetchMany"),
+    ("py:class", r"ccm\._extras\.Steered|ccm\._events\.Alert\w+|FetchMany"),
 ]

@@ -144,7 +144,7 @@ class ServiceStatistics:
 
     @property
     def depth(self) -> int:
-        """Items that are not being processed now: waiting, to be tried again, or held by a sender."""
+        """How many items wait for an instance, for their next attempt, or for room."""
         return self.waiting + self.retrying + self.senders
 
     @property
@@ -154,7 +154,7 @@ class ServiceStatistics:
 
     @property
     def is_bottleneck(self) -> bool:
-        """Whether it holds others up: half full, or all but always at work and yet something waits."""
+        """Whether it is half full, or at work for nearly the whole last minute while something waits."""
         return self.fullness >= _FULL or (self.depth > 0 and self.utilisation >= _WORN)
 
     def check(self) -> None:

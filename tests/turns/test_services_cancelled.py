@@ -1,0 +1,123 @@
+"""Law G10 for services: cancel a caller, a sender or the manager at any step, and nothing is left behind."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ccm
+from ccm import RetryPolicy, Service
+from tests.manager.kit import echo, opened, say, simulated
+from tests.turns.service_kit import Worker, at_every_step
+
+# Each example is as many runs as the program has steps.
+FEW = settings(max_examples=settings().max_examples // 5)
+
+
+@simulated
+async def test_a_cancelled_caller_takes_its_item_along() -> None:
+    worker = Worker(2)
+    async with opened(echo) as manager:
+        manager.service("work", worker)
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(manager.call, "work", "running")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(manager.call, "work", "waiting")
+        assert await manager.call("work", "next") == "did next"
+        assert trio.current_time() == 3
+        figures = manager.statistics().services["work"]
+        assert (figures.done, figures.cancelled) == (1, 2)
+    assert worker.order == ["running", "next"]
+    assert worker.cancelled == ["running"]
+
+
+@simulated
+async def test_a_cancelled_sender_leaves_nothing_and_its_place_to_others() -> None:
+    worker = Worker()
+    async with opened(echo) as manager:
+        manager.service("work", worker, queue=1)
+        manager.send_nowait("work", "runs")
+        manager.send_nowait("work", "waits")
+        with trio.move_on_after(0.5):
+            await manager.send("work", "gives up")
+        await manager.send("work", "comes in")
+        await manager.wait_idle()
+    assert worker.order == ["runs", "waits", "comes in"]
+    assert manager.statistics().services["work"].received == 3
+
+
+@FEW
+@given(seed=st.integers(0, 1000))
+def test_cancel_a_callerat_every_step(seed: int) -> None:
+    """Law G10: nothing is left of who went, and whoever stays gets the answer."""
+
+    async def program(scope: trio.CancelScope) -> None:
+        worker, answers = Worker(), list[Any]()
+
+        async with opened(echo) as manager:
+            manager.service("work", worker, concurrency=2, queue=2)
+
+            async def call(data: str) -> None:
+                answers.append(await manager.call("work", data))
+
+            async with trio.open_nursery() as nursery:
+                for data in "abc":
+                    nursery.start_soon(call, data)
+                with scope:
+                    await manager.send("work", "x")
+                    await manager.call("work", "y")
+            await manager.wait_idle()
+            figures = manager.statistics().services["work"]
+            figures.check()
+            assert (figures.waiting, figures.processing, figures.senders) == (0, 0, 0)
+        assert sorted(answers) == ["did a", "did b", "did c"]
+        assert worker.peak <= 2
+
+    at_every_step(program, seed)
+
+
+@FEW
+@given(seed=st.integers(0, 1000))
+def test_cancel_the_managerat_every_step(seed: int) -> None:
+    async def program(scope: trio.CancelScope) -> None:
+        worker = Worker(0.25)
+        services: list[Service] = []
+        tries: list[int] = []
+
+        async def fails(data: int) -> None:
+            await trio.sleep(0.25)
+            tries.append(data)
+            raise OSError
+
+        async def handler(turn: ccm.Turn) -> str:
+            return str(await turn.call("work", turn.text))
+
+        async with trio.open_nursery() as nursery:
+            with scope:
+                async with opened(handler, drain=0.5) as manager:
+                    services += [
+                        manager.service("work", worker, queue=1),
+                        manager.service("fails", fails, retry=RetryPolicy(attempts=9, base=0.25)),
+                    ]
+                    for number, data in ((0, 1), (0, 2), (0, 3), (1, 4)):
+                        nursery.start_soon(_send, services[number], data)
+                    await manager.submit(say("5"))
+                    await trio.sleep(0.5)
+        for service in services:
+            figures = service.statistics()
+            figures.check()
+            service._queue._check()
+            assert (figures.waiting, figures.processing, figures.retrying, figures.senders) == (0, 0, 0, 0)
+        assert worker.running == 0
+
+    at_every_step(program, seed)
+
+
+async def _send(service: Service, data: int) -> None:
+    with suppress(trio.ClosedResourceError):
+        await service.send(data)
