@@ -88,7 +88,7 @@ class _Gathering:
             {name: self._errors[name] for name in analyzers if name in self._errors},
         )
 
-    async def _branch(self, name: str, analyzer: Analyzer) -> None:
+    async def _branch(self, name: str, analyzer: Analyzer) -> None:  # noqa: ASYNC910 - the analyzer's affair
         """Keep what the analyzer returns or raises; only cancellation and bugs of the program go on."""
         try:
             self._values[name] = await analyzer(self._turn)
@@ -102,10 +102,10 @@ class _Gathering:
                 stray = RuntimeError(f"analyzer {name!r} raised trio.Cancelled although nobody cancelled it")
                 stray.__cause__ = error
                 self._fail(name, stray)
-                return
+                return  # noqa: ASYNC104, ASYNC910 - nobody cancelled it
             if failure is not None:
                 self._fail(name, failure)
-            raise cancelled from None
+            raise cancelled from None  # noqa: ASYNC104 - it is what was caught
 
     def _fail(self, name: str, error: Exception) -> None:
         # What an analyzer raises because it is cancelled is not what went wrong with it.

@@ -68,6 +68,11 @@ def check_key(field: str, value: object, *, empty: bool = False) -> None:
         )
 
 
+def _given(id: str | None) -> str:
+    """For type checkers only: an id may be left out; `__attrs_post_init__` makes one then."""
+    return id  # type: ignore[return-value]
+
+
 @attrs.frozen(slots=True)
 class Message:
     """What a person said. Immutable, hashable by `id`.
@@ -96,7 +101,7 @@ class Message:
     conversation: str
     user: str
     text: str
-    id: str = attrs.field(default=None, kw_only=True)
+    id: str = attrs.field(default=None, kw_only=True, converter=_given)
     tenant: str = attrs.field(default="", kw_only=True)
     channel: str = attrs.field(default="", kw_only=True)
     priority: Priority | None = attrs.field(default=None, kw_only=True)

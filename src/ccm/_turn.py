@@ -174,7 +174,7 @@ class Turn:
         """
         return await self._record.book.tools.pools.in_process(fn, *args)
 
-    async def send(self, text: str) -> None:
+    async def send(self, text: str) -> None:  # noqa: ASYNC910 - there is a reader in the loop, or a checkpoint
         """Say a piece of the reply now; whoever reads along (`manager.stream`) gets it at once.
 
         Waits until the reader has taken it; without a reader it goes on at once. A handler that sends pieces
