@@ -177,6 +177,17 @@ def test_a_window_goes_on_taking_keys_while_all_fetches_are_taken() -> None:
     assert keys(it.start(9.0)) == ["b", "c"]
 
 
+@pytest.mark.parametrize(("priority", "first"), [(1, ["late"]), (2, ["a", "b"]), (3, ["a", "b"])])
+def test_a_window_that_is_due_comes_before_a_full_batch_only_when_it_is_more_urgent(
+    priority: int, first: list[str]
+) -> None:
+    it = queue(max_size=2, max_delay=1.0)
+    for key in ("a", "b"):
+        it.join(key, 2, 0.0)
+    it.join("late", priority, 0.0)
+    assert keys(it.start(1.0)) == first
+
+
 def test_a_flushed_window_does_not_wait() -> None:
     it = queue(max_size=9, max_delay=9.0)
     it.join("a", 2, 0.0)

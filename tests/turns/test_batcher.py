@@ -208,6 +208,18 @@ async def test_leaving_the_block_brings_what_is_waited_for() -> None:
 
 
 @simulated
+async def test_leaving_the_block_does_not_wait_for_company() -> None:
+    store, got = Store(), list[Any]()
+    async with trio.open_nursery() as nursery:
+        batch = Batcher(store, max_delay=60)
+        async with batch:
+            nursery.start_soon(ask, batch, "a", got)
+            await trio.testing.wait_all_tasks_blocked()
+        assert trio.current_time() == 1
+    assert got == [("a", "A")]
+
+
+@simulated
 async def test_leaving_with_an_error_cancels_and_tells() -> None:
     store, got = Store(), list[Any]()
     async with trio.open_nursery() as nursery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -113,6 +114,22 @@ async def test_an_idle_service_costs_no_task() -> None:
 
 
 @simulated
+async def test_an_instance_has_the_context_of_nobody_who_sends() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen: list[str] = []
+
+    async def work(data: str) -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append(who.get())
+
+    async with opened(echo) as manager:
+        manager.service("work", work)
+        who.set("sender")
+        await manager.call("work", "x")
+    assert seen == ["nobody"]
+
+
+@simulated
 async def test_a_function_that_never_waits_lets_others_run() -> None:
     async def work(data: int) -> None:
         pass
@@ -202,6 +219,30 @@ async def test_while_it_closes_only_services_may_send() -> None:
             manager.service("work", work)
             await manager.send("work", 1)
     assert done == [1, 2, 3]
+    assert len(outside) == 1
+
+
+@simulated
+async def test_a_task_that_outlives_its_item_is_an_outsider_then() -> None:
+    outside: list[BaseException] = []
+
+    async def later() -> None:
+        await trio.sleep(2)
+        with pytest.raises(trio.ClosedResourceError) as caught:
+            await manager.send("work", "late")
+        outside.append(caught.value)
+
+    async def work(data: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if data == "spawn":
+            nursery.start_soon(later)
+        else:
+            await trio.sleep(3)
+
+    async with trio.open_nursery() as nursery, opened(echo) as manager:
+        manager.service("work", work)
+        await manager.send("work", "spawn")
+        await manager.send("work", "long")
     assert len(outside) == 1
 
 

@@ -51,6 +51,50 @@ async def test_a_cancelled_sender_leaves_nothing_and_its_place_to_others() -> No
     assert manager.statistics().services["work"].received == 3
 
 
+@simulated
+async def test_a_cancelled_item_whose_function_raises_is_cancelled_and_not_tried_again() -> None:
+    async def work(data: str) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OSError("the connection is in the middle of something")
+
+    async with opened(echo) as manager:
+        service = manager.service("work", work)
+        with trio.move_on_after(1):
+            await service.call("x")
+        await manager.wait_idle()
+    figures = service.statistics()
+    assert (figures.cancelled, figures.errors, manager.dead_letters()) == (1, 0, [])
+
+
+@simulated
+async def test_services_are_there_while_turns_of_a_cancelled_manager_clean_up() -> None:
+    saved: list[str] = []
+
+    async def save(data: str) -> None:
+        await trio.sleep(0.25)
+        saved.append(data)
+
+    async def handler(turn: ccm.Turn) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await turn.call("save", turn.text)
+
+    with trio.CancelScope() as scope:
+        async with opened(handler) as manager:
+            service = manager.service("save", save)
+            manager.send_nowait("save", "before")
+            await manager.submit(say("partial"))
+            await trio.testing.wait_all_tasks_blocked()
+            scope.cancel()
+            await trio.sleep_forever()
+    assert saved == ["before", "partial"]
+    assert service.statistics().errors == 0
+
+
 @FEW
 @given(seed=st.integers(0, 1000))
 def test_cancel_a_callerat_every_step(seed: int) -> None:

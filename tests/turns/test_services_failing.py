@@ -242,9 +242,13 @@ async def test_a_recursion_that_has_instances_is_none() -> None:
     async with opened(echo) as manager:
 
         async def count(data: int) -> int:
-            return 0 if data == 0 else 1 + await manager.call("count", data - 1)
+            if data == 0:
+                return 0
+            below = await manager.call("count", data - 1)
+            assert all(item.waits == [] for item in service._queue.running.values() if item.data == data)
+            return 1 + int(below)
 
-        manager.service("count", count, concurrency=4, retry=ONCE)
+        service = manager.service("count", count, concurrency=4, retry=ONCE)
         assert await manager.call("count", 3) == 3
         with pytest.raises(ccm.HandlerFailed):
             await manager.call("count", 4)
