@@ -10,7 +10,7 @@ PAIRWISE = "tests/turns/test_pairwise.py"
 ROUTER = "tests/turns/test_default_router.py"
 CONTEXT = "tests/turns/test_context.py"
 GATHER = "tests/turns/test_gather.py"
-SERVICES = "tests/turns/test_services.py"
+SERVICES_FAILING = "tests/turns/test_services_failing.py"
 
 CHANGES = "_changes.py"
 EXTRAS = "_extras.py"
@@ -195,12 +195,12 @@ TURNS = (
         "a service that fails takes others along", "services", "_services.py",
         "        except Exception as error:\n            self._failed(job, error)\n",
         "        except Exception as error:\n            self._failed(job, error)\n            raise\n",
-        (SERVICES,),
+        (SERVICES_FAILING,),
     ),
     Mutant(
         "a call is answered though it will wait for ever", "services", "_services.py",
         "        if holder is not None and (names := cycle(holder, job)):\n",
         "        if holder is None and (names := cycle(holder, job)):\n",
-        (SERVICES,),
+        (SERVICES_FAILING,),
     ),
 )  # fmt: skip
