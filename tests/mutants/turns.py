@@ -198,9 +198,9 @@ TURNS = (
         (SERVICES_FAILING,),
     ),
     Mutant(
-        "a call is answered though it will wait for ever", "services", "_services.py",
+        "services that wait for each other are not seen", "services", "_services.py",
         "        if holder is not None and (names := cycle(holder, job)):\n",
-        "        if holder is None and (names := cycle(holder, job)):\n",
+        "        if holder is job and (names := cycle(holder, job)):\n",
         (SERVICES_FAILING,),
     ),
 )  # fmt: skip
