@@ -203,7 +203,8 @@ class Changes:
         if not record.ordered:
             return
         replied = outcome is None or isinstance(outcome, Replied)
-        nothing = record.attempt == 0 or (not replied and record.more.rollback)
+        rolled_back = record.extras is not None and record.extras.rollback and not replied
+        nothing = record.attempt == 0 or rolled_back
         if session.history is None:
             stopped = isinstance(outcome, Superseded) or outcome == Cancelled("stop")
             if nothing or not stopped:

@@ -257,8 +257,9 @@ class Intake:
         """The record of a live or remembered message. O(1) for ids that were given, else O(live turns)."""
         window = self._admission.window
         known = None if window is None else window.get((tenant, message_id), self._dispatcher.now())
+        answering = (r for r in self._changes.live() if r.ledger is self._books.messages)
         return known or next(
-            (r for r in self._changes.live() if r.message.id == message_id and r.tenant == tenant), None
+            (r for r in answering if r.message.id == message_id and r.tenant == tenant), None
         )
 
     def _preempt(self, record: TurnRecord, now: float) -> None:
