@@ -45,7 +45,7 @@ def messages(
     load = [
         ccm.Message(
             f"c{i % conversations * stride}", f"u{i % USERS}", "hello",
-            priority=CLASSES[i & 3], id=str(i) if ids else None,  # type: ignore[arg-type]
+            priority=CLASSES[i & 3], id=str(i) if ids else None,
         )
         for i in range(n)
     ]  # fmt: skip

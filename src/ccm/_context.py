@@ -140,7 +140,7 @@ class Contexts:
         else:
             waiters = cache.succeed(flight, value, trio.current_time())
         _wake(waiters, partial(outcome.Value, value))
-        return value  # noqa: ASYNC910 - the hit has passed a checkpoint
+        return value  # noqa: ASYNC910 - the loader was awaited
 
     def _hand_over(self, flight: Flight) -> None:
         heir = self.cache.abandon(flight)

@@ -407,7 +407,7 @@ class ConversationManager:
         try:
             self._intake.stop(self._now())
             for seconds in (0.0 if at_once else self._config.drain, GRACE):
-                with trio.CancelScope(shield=True, deadline=self._now() + seconds):
+                with trio.CancelScope(shield=True, deadline=self._now() + seconds):  # noqa: ASYNC912
                     if seconds:
                         await self._turns_idle()
                 if not dispatcher.busy:

@@ -136,7 +136,7 @@ async def open_manager(
             try:
                 yield manager
             finally:
-                await manager._shut_down(at_once=nursery.cancel_scope.cancel_called)
+                await manager._shut_down(at_once=nursery.cancel_scope.cancel_called)  # noqa: ASYNC102
     except BaseExceptionGroup as group:
         # The nursery wraps even a single error; whoever uses the block should see their own. Who asked in
         # the block and was told of the error that ended the manager has nothing to add to it.

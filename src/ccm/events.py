@@ -1,9 +1,9 @@
 """What a manager tells whoever listens to `ConversationManager.events()`.
 
-    async with manager.events() as stream:
-        async for event in stream:
-            match event:
-                case ccm.events.Ended(outcome=outcome): ...
+async with manager.events() as stream:
+    async for event in stream:
+        match event:
+            case ccm.events.Ended(outcome=outcome): ...
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ def check_accounts(trace: Trace) -> None:
     nothing = {ABANDONED, WOULD_BLOCK, CLOSED}
     known = Counter({name: count for name, count in got.items() if name not in nothing})
     # A caller that was cancelled knows nothing, but a receipt it had does.
-    known += Counter(
-        trace.outcomes[call].name for call in trace.abandoned if call in trace.receipts
-    )
+    known += Counter(trace.outcomes[call].name for call in trace.abandoned if call in trace.receipts)
     known += Counter("rejected" for call in trace.abandoned if call in trace.repeats)
     unknown = [
         call for call in trace.abandoned

@@ -102,12 +102,8 @@ def test_a_flood_delays_a_turn_by_the_stated_time_at_most(
     ]
     tenant = "one" if alone else "flood"
     one = Send(start, "one", tenant=tenant, priority=priority, takes=takes, how=How.SUBMIT)
-    config = ccm.Config(
-        limit=limit, headroom={}, ageing=ageing, drain=0.0, debug=count < 100, **ROOMY
-    )
+    config = ccm.Config(limit=limit, headroom={}, ageing=ageing, drain=0.0, debug=count < 100, **ROOMY)
     trace = run(Program((one, *many, Leave(start + bound + TICK)), config, seed))
     entered = [step.at for step in trace.attempts(0)]
     assert entered, "it was not started in time"
     assert entered[0] - start <= bound
-
-
