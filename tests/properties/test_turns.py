@@ -49,25 +49,26 @@ def check_order(trace: Trace) -> None:
     sent = trace.program.sends
     place = {event.call: n for n, event in enumerate(e for e in trace.log if isinstance(e, Called))}
     inside: dict[str, int] = {}
-    latest: dict[str, tuple[int, int]] = {}
+    latest: dict[str, tuple[int, set[int]]] = {}
     for event in trace.log:
         if not isinstance(event, Enter | Left) or event.degraded in ("shed", "expired"):
-            continue
-        if isinstance(event, Left) and not event.messages:
             continue
         key = sent[event.messages[0]].conversation
         places = [place[call] for call in event.messages]
         assert places == sorted(places)
+        turn, before = latest.get(key, (0, {-1}))
         if isinstance(event, Enter):
             assert key not in inside, f"{event} overlaps turn {inside[key]}"
             inside[key] = event.turn_id
-            turn, last = latest.get(key, (0, -1))
             assert turn <= event.turn_id
-            assert turn == event.turn_id or last < places[0], f"{event} was overtaken"
+            late = [n for n in places if n <= max(before) and n not in before]
+            assert turn == event.turn_id or not late, f"{event} was overtaken"
+            # Only those whose turn was given up by its first message, between two attempts, have another.
+            again = before.intersection(places)
+            assert turn == event.turn_id or not again or min(before) not in again, f"{event}: twice"
         else:
             assert inside.pop(key) == event.turn_id
-        turn, last = latest.get(key, (0, -1))
-        latest[key] = (event.turn_id, max(last, *places) if turn == event.turn_id else max(places))
+        latest[key] = (event.turn_id, before.union(places) if turn == event.turn_id else set(places))
     assert inside == {}
 
 
