@@ -86,8 +86,8 @@ TURNS = (
     ),
     Mutant(
         "a rollback keeps the question", "G11", CHANGES,
-        "record.attempt == 0 or (not replied and record.more.rollback)",
-        "record.attempt == 0",
+        "nothing = record.attempt == 0 or rolled_back",
+        "nothing = record.attempt == 0",
         (PAIRWISE,),
     ),
     # -- messages are taken back -----------------------------------------------------------------
