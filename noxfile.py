@@ -14,7 +14,7 @@ FOLDERS = ("src", "tests", "examples", "benchmarks", "docs")
 CODE = [*(folder for folder in FOLDERS if Path(folder).exists()), "noxfile.py"]
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "typing", "docs", "tests", "mutants"]
+nox.options.sessions = ["lint", "typing", "docs", "tests"]
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = False
