@@ -45,7 +45,7 @@ MANAGER = (
         "a lifted conversation is not started", "G7", INTAKE,
         "        if record.previous is not None and self._scheduler.lifted(record):\n",
         "        if record.previous is record:\n",
-        (PRIORITY,),
+        ("tests/manager/test_lifting.py",),
     ),
     Mutant(
         "one lane for everybody", "G7 trap 11", "_record.py",
