@@ -12,7 +12,7 @@ from ._batching import Batcher
 from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Stopped
-from ._config import Config, Overflow, RateLimit, RetryPolicy
+from ._config import Config
 from ._core.alerts import Alert, AlertRules, AlertStatistics, Threshold
 from ._core.classify import by_content, matches
 from ._core.histogram import LatencySummary
@@ -49,6 +49,15 @@ from ._manager import ConversationManager
 from ._message import Message, OnBusy, Priority, Reply
 from ._opening import open_manager
 from ._outcome import Cancelled, Failed, Merged, Replied
+from ._policies import (
+    AdaptiveLimit,
+    Overflow,
+    ProviderLimit,
+    RateLimit,
+    RetryPolicy,
+    Shedding,
+    TenantPolicy,
+)
 from ._receipt import Receipt
 from ._services import Service, ServiceItem
 from ._sessions import Session
@@ -66,6 +75,7 @@ __all__ = [
     "HIGH",
     "LOW",
     "NORMAL",
+    "AdaptiveLimit",
     "Alert",
     "AlertRules",
     "AlertStatistics",
@@ -100,6 +110,7 @@ __all__ = [
     "Overloaded",
     "Permanent",
     "Priority",
+    "ProviderLimit",
     "RateLimit",
     "RateLimited",
     "Reason",
@@ -118,10 +129,12 @@ __all__ = [
     "ServiceStatistics",
     "Session",
     "Shed",
+    "Shedding",
     "Statistics",
     "Stopped",
     "StorageError",
     "Superseded",
+    "TenantPolicy",
     "Threshold",
     "TooManySessions",
     "Turn",

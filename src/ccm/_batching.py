@@ -13,7 +13,7 @@ import outcome
 import trio
 from trio.lowlevel import Abort, checkpoint_if_cancelled, current_task, reschedule, wait_task_rescheduled
 
-from ._config import refuse
+from ._checks import refuse
 from ._core.batch import FULL, Batch, BatchQueue, BatchStatistics, Ticket
 from ._core.lanes import INF
 from ._message import Priority, check_priority

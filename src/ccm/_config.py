@@ -1,137 +1,43 @@
-"""Settings: `Config` and the small policies it is made of. Every value is checked when it is set."""
+"""Settings: `Config`. Every value is checked when it is set."""
 
 from __future__ import annotations
 
-import enum
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Self
 
 import attrs
 
+from ._checks import INF, by_class, enum_of, instance_of, number, one_of, optional, refuse, whole
 from ._errors import ConfigError
-from ._message import OnBusy, Priority, check_priority
-
-INF = math.inf
-
-
-class Overflow(enum.StrEnum):
-    """What happens to a message that arrives when the queue is at its bound."""
-
-    REJECT_NEW = "reject_new"
-    SHED_LOWEST = "shed_lowest"
-    WAIT = "wait"
-
-
-def refuse(field: str, value: object, allowed: str) -> ConfigError:
-    """The error for a `value` that is not `allowed`."""
-    return ConfigError(f"{field} must be {allowed}, got {value!r}")
-
-
-def _number(
-    low: float, high: float = INF, *, above: bool = False, infinite: bool = False
-) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    bound = f"a number {'>' if above else '>='} {low:g}"
-    if high < INF:
-        bound += f" and <= {high:g}"
-    bound += "" if infinite else " and finite"
-
-    def check(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not (ok and low <= value <= high and not (above and value == low) and (infinite or value < INF)):
-            raise refuse(field.name, value, bound)
-
-    return check
-
-
-def _whole(low: int, high: int) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise refuse(field.name, value, f"a whole number from {low} to {high}")
-
-    return check
-
-
-def _kind(kind: type, allowed: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-        if not isinstance(value, kind):
-            raise refuse(field.name, value, allowed)
-
-    return check
-
-
-@attrs.frozen
-class RateLimit:
-    """At most `count` messages of one user in any `per` seconds.
-
-    Args:
-        count: 1 to 1,000,000.
-        per: seconds, > 0.
-    """
-
-    count: int = attrs.field(validator=_whole(1, 1_000_000))
-    per: float = attrs.field(kw_only=True, validator=_number(0, above=True))
-
-
-@attrs.frozen(kw_only=True)
-class RetryPolicy:
-    """How often and when a failed turn is tried again: full jitter below a doubling bound.
-
-    Args:
-        attempts: attempts in all, 1 to 100; 1 means no retry.
-        base: upper bound of the first delay, seconds, >= 0; doubles with every attempt.
-        cap: upper bound of every delay, seconds, >= 0.
-    """
-
-    attempts: int = attrs.field(default=3, validator=_whole(1, 100))
-    base: float = attrs.field(default=0.1, validator=_number(0))
-    cap: float = attrs.field(default=10.0, validator=_number(0))
-
+from ._message import OnBusy, Priority
+from ._policies import (
+    AdaptiveLimit,
+    Overflow,
+    ProviderLimit,
+    RateLimit,
+    RetryPolicy,
+    Shedding,
+    TenantPolicy,
+    rate_of,
+)
 
 DEFAULT_HEADROOM: Mapping[Priority, int] = MappingProxyType({Priority.CRITICAL: 4, Priority.HIGH: 6})
 _HEADROOM_LIMIT = 50
-
-
-def _classes(field: str, value: Any) -> dict[Priority, Any]:
-    if not isinstance(value, Mapping):
-        raise refuse(field, value, "a mapping from Priority to a number")
-    try:
-        return {check_priority(_priority_of(key)): item for key, item in value.items()}
-    except (TypeError, ValueError):
-        raise refuse(field, value, "a mapping whose keys are CRITICAL, HIGH, NORMAL or LOW") from None
-
-
-def _priority_of(key: Any) -> Any:
-    if isinstance(key, str) and key.upper() in Priority.__members__:
-        return Priority[key.upper()]
-    return key
+_NO_POLICY = TenantPolicy()
+_YES_OR_NO = instance_of(bool, "true or false")
 
 
 def _headroom(value: Any) -> Any:
-    return value if value is None else MappingProxyType(_classes("headroom", value))
+    return value if value is None else MappingProxyType(by_class("headroom", value))
 
 
 def _max_wait(value: Any) -> Any:
-    return MappingProxyType(_classes("max_wait", value))
+    return MappingProxyType(by_class("max_wait", value))
 
 
 def _weights(value: Any) -> Any:
     return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
-
-
-def _enum(kind: type[enum.StrEnum]) -> Callable[[Any], Any]:
-    def convert(value: Any) -> Any:
-        try:
-            return kind(value.lower()) if isinstance(value, str) else value
-        except ValueError:
-            return value
-
-    return convert
-
-
-def _one_of(kind: type[enum.StrEnum]) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    return _kind(kind, "one of " + ", ".join(m.value for m in kind))
 
 
 def _check_headroom(instance: Any, field: Any, value: Any) -> None:
@@ -165,28 +71,93 @@ def _check_failure(instance: Any, field: Any, value: Any) -> None:
         raise refuse("on_storage_failure", value, "'fail' or 'degrade'")
 
 
-def _rate(value: Any) -> Any:
-    """A table or a pair from a file becomes a RateLimit; 0 and false switch it off."""
-    if isinstance(value, Mapping) and set(value) == {"count", "per"}:
-        return RateLimit(**value)
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        return RateLimit(value[0], per=value[1])
-    return None if value is False or value == 0 else value
-
-
 def _check_rate(instance: Any, field: Any, value: Any) -> None:
     if value is not None and not isinstance(value, RateLimit):
         raise refuse(field.name, value, "a RateLimit or None")
 
 
+def _policy(kind: type, field: str, value: Any) -> Any:
+    """A table from a file becomes the policy that it describes."""
+    if not isinstance(value, Mapping):
+        return value
+    known = [a.name for a in attrs.fields(kind)]
+    if not set(value) <= set(known):
+        raise refuse(field, dict(value), f"a table of {', '.join(known)}")
+    try:
+        return kind(**value)
+    except ConfigError as error:
+        raise ConfigError(f"{field}.{error}") from None
+    except TypeError:
+        raise refuse(field, dict(value), f"a table of {', '.join(known)}") from None
+
+
+def _policies(kind: type, field: str, value: Any) -> Any:
+    """The same for a table of tables; a bare number is a policy's first setting."""
+    if not isinstance(value, Mapping):
+        return value
+    first = attrs.fields(kind)[0].name
+    named = {}
+    for name, item in value.items():
+        is_number = isinstance(item, (int, float)) and not isinstance(item, bool)
+        named[name] = _policy(kind, f"{field}[{name!r}]", {first: item} if is_number else item)
+    return MappingProxyType(named)
+
+
+def _provider(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    opened = {
+        name: item | {"adaptive": _adaptive(item["adaptive"])}
+        if isinstance(item, dict) and "adaptive" in item else item
+        for name, item in value.items()
+    }  # fmt: skip
+    return _policies(ProviderLimit, "provider_limits", opened)
+
+
+def _rate(value: Any) -> Any:
+    """A table or a pair from a file becomes a RateLimit; 0 and false switch it off."""
+    value = rate_of(value)
+    return None if value is False or (isinstance(value, int) and value == 0) else value
+
+
 def _retry(value: Any) -> Any:
-    known = {a.name for a in attrs.fields(RetryPolicy)}
-    return RetryPolicy(**value) if isinstance(value, Mapping) and set(value) <= known else value
+    return _policy(RetryPolicy, "retry", value)
 
 
-def _check_reserved(instance: Any, field: attrs.Attribute[Any], value: Any) -> None:
-    if value != field.default:
-        raise refuse(field.name, value, f"{field.default!r} in this version of ccm")
+def _adaptive(value: Any) -> Any:
+    if isinstance(value, bool):
+        return AdaptiveLimit() if value else None
+    return _policy(AdaptiveLimit, "adaptive", value)
+
+
+def _shedding(value: Any) -> Any:
+    if isinstance(value, bool):
+        return Shedding() if value else None
+    return _policy(Shedding, "shedding", value)
+
+
+def _tenant(value: Any) -> Any:
+    return _policy(TenantPolicy, "tenant", value)
+
+
+def _tenants(value: Any) -> Any:
+    return _policies(TenantPolicy, "tenants", value)
+
+
+def _check_adaptive(instance: Any, field: Any, value: Any) -> None:
+    if value is not None and not isinstance(value, AdaptiveLimit) and not callable(value):
+        raise refuse(field.name, value, "an AdaptiveLimit, a function that makes a LimitController, or None")
+
+
+def _check_named(kind: type, what: str) -> Any:
+    def check(instance: Any, field: Any, value: Any) -> None:
+        if not isinstance(value, Mapping):
+            raise refuse(field.name, value, f"a mapping from {what} to a {kind.__name__}")
+        for name, item in value.items():
+            if not isinstance(name, str) or not isinstance(item, kind):
+                raise refuse(f"{field.name}[{name!r}]", item, f"a {kind.__name__} for {what}'s name")
+
+    return check
 
 
 def _field(default: Any, check: Any, doc: str, convert: Any = None) -> Any:
@@ -204,55 +175,76 @@ class Config:
         ConfigError: names the field, the value and what is allowed.
     """
 
-    limit: int = _field(50, _whole(1, 100_000), "slots: turns that may run at the same time")
+    limit: int = _field(50, whole(1, 100_000), "slots: turns that may run at the same time")
     headroom: Mapping[Priority, int] | None = _field(
         None, _check_headroom, "slots kept for a class and those more urgent; default: {CRITICAL: 4,"
         " HIGH: 6} at limit 50, in proportion below", _headroom,
     )  # fmt: skip
-    queue_limit: int = _field(1000, _whole(1, 10_000_000), "turns that may wait")
-    conversation_limit: int = _field(20, _whole(1, 1_000_000), "turns of one conversation that may wait")
+    queue_limit: int = _field(1000, whole(1, 10_000_000), "turns that may wait")
+    conversation_limit: int = _field(20, whole(1, 1_000_000), "turns of one conversation that may wait")
     overflow: Overflow = _field(
-        Overflow.REJECT_NEW, _one_of(Overflow), "what a message meets at the queue bound", _enum(Overflow)
+        Overflow.REJECT_NEW, one_of(Overflow), "what a message meets at the queue bound", enum_of(Overflow)
     )
-    max_sessions: int = _field(1000, _whole(1, 10_000_000), "live conversations kept in memory")
-    session_timeout: float = _field(1800.0, _number(0, above=True), "idle seconds until a session ends")
+    max_sessions: int = _field(1000, whole(1, 10_000_000), "live conversations kept in memory")
+    session_timeout: float = _field(1800.0, number(0, above=True), "idle seconds until a session ends")
     rate_limit: RateLimit | None = _field(
         RateLimit(5, per=10), _check_rate, "messages per user and seconds; None is off", _rate
     )
     ageing: float = _field(
-        30.0, _number(0, above=True, infinite=True), "waiting seconds that raise a turn by one class"
+        30.0, number(0, above=True, infinite=True), "waiting seconds that raise a turn by one class"
     )
     weights: Mapping[str, float] = _field(
         MappingProxyType({}), _check_weights, "share of a tenant relative to the others' 1", _weights
     )
     charge: str = _field("turns", _check_charge, "what fairness counts: 'turns' or handler 'seconds'")
-    preempt: bool = _field(False, _kind(bool, "true or false"), "CRITICAL may take the slot of a LOW turn")
-    adaptive: None = _field(None, _check_reserved, "limit that adapts to the provider")
+    preempt: bool = _field(
+        False, instance_of(bool, "true or false"), "CRITICAL may take the slot of a LOW turn"
+    )
+    adaptive: AdaptiveLimit | Callable[[int], Any] | None = _field(
+        None, _check_adaptive, "slots follow what the provider can take; None is always `limit`", _adaptive
+    )
+    provider_limits: Mapping[str, ProviderLimit] = _field(
+        MappingProxyType({}), _check_named(ProviderLimit, "a provider"),
+        "turns that may be inside `turn.limit(name)` at a time", _provider,
+    )  # fmt: skip
+    shedding: Shedding | None = _field(
+        None, optional(instance_of(Shedding, "a Shedding or None")),
+        "give up less urgent messages while the wait is too long; None never does", _shedding,
+    )  # fmt: skip
+    tenant: TenantPolicy = _field(
+        TenantPolicy(), instance_of(TenantPolicy, "a TenantPolicy"),
+        "what a tenant may use that `tenants` does not name", _tenant,
+    )  # fmt: skip
+    tenants: Mapping[str, TenantPolicy] = _field(
+        MappingProxyType({}), _check_named(TenantPolicy, "a tenant"), "what single tenants may use", _tenants
+    )
     max_wait: Mapping[Priority, float] = _field(
         MappingProxyType({}),
         _check_max_wait,
         "seconds a turn of a class may wait until it expires",
         _max_wait,
     )
-    timeout: float = _field(30.0, _number(0, above=True, infinite=True), "seconds one attempt may take")
+    timeout: float = _field(30.0, number(0, above=True, infinite=True), "seconds one attempt may take")
     retry: RetryPolicy = _field(
-        RetryPolicy(), _kind(RetryPolicy, "a RetryPolicy"), "attempts and their delays", _retry
+        RetryPolicy(), instance_of(RetryPolicy, "a RetryPolicy"), "attempts and their delays", _retry
     )
     on_busy: OnBusy = _field(
-        OnBusy.ENQUEUE, _one_of(OnBusy), "what a message meets in a busy conversation", _enum(OnBusy)
+        OnBusy.ENQUEUE, one_of(OnBusy), "what a message meets in a busy conversation", enum_of(OnBusy)
     )
-    settle: float = _field(0.0, _number(0), "quiet seconds before a merged turn starts")
-    max_settle: float = _field(5.0, _number(0), "seconds after which a merged turn starts anyway")
-    cache_size: int = _field(5000, _whole(1, 10_000_000), "cached contexts")
-    cache_ttl: float = _field(120.0, _number(0), "seconds a cached context is fresh")
-    max_text: int = _field(32768, _whole(1, 1 << 30), "bytes of UTF-8 a text may have")
-    worker_threads: int = _field(0, _whole(0, 10_000), "threads for handlers; 0 is min(2 x cpus, 16)")
-    worker_processes: int = _field(0, _whole(0, 1000), "processes for handlers; 0 is min(cpus, 8)")
-    drain: float = _field(5.0, _number(0), "seconds running turns get at shutdown")
-    dedupe_window: float = _field(86400.0, _number(0), "seconds an id is remembered")
+    settle: float = _field(0.0, number(0), "quiet seconds before a merged turn starts")
+    max_settle: float = _field(5.0, number(0), "seconds after which a merged turn starts anyway")
+    cache_size: int = _field(5000, whole(1, 10_000_000), "cached contexts")
+    cache_ttl: float = _field(120.0, number(0), "seconds a cached context is fresh")
+    max_text: int = _field(32768, whole(1, 1 << 30), "bytes of UTF-8 a text may have")
+    worker_threads: int = _field(0, whole(0, 10_000), "threads for handlers; 0 is min(2 x cpus, 16)")
+    worker_processes: int = _field(0, whole(0, 1000), "processes for handlers; 0 is min(cpus, 8)")
+    drain: float = _field(5.0, number(0), "seconds running turns get at shutdown")
+    dedupe_window: float = _field(86400.0, number(0), "seconds an id is remembered")
     on_storage_failure: str = _field("fail", _check_failure, "'fail' or 'degrade' when storage fails")
-    enabled: bool = _field(True, _kind(bool, "true or false"), "false hands messages straight to the handler")
-    debug: bool = _field(False, _kind(bool, "true or false"), "assert law G1 after every transition")
+    enabled: bool = _field(
+        True, instance_of(bool, "true or false"), "false hands messages straight to the handler"
+    )
+    debug: bool = _field(False, _YES_OR_NO, "assert law G1 after every transition")
 
     def headroom_of(self, priority: Priority) -> int:
         """Slots reserved for classes more urgent than `priority`, at most `limit - 1`."""
@@ -262,6 +254,18 @@ class Config:
         else:
             reserved = dict(self.headroom)
         return min(sum(n for p, n in reserved.items() if p < priority), self.limit - 1)
+
+    def policy_of(self, tenant: str) -> TenantPolicy:
+        """What `tenant` may use: its own policy, completed by `tenant`, `weights` and `rate_limit`. O(1)."""
+        own, other = self.tenants.get(tenant, _NO_POLICY), self.tenant
+        weight = self.weights.get(tenant, other.weight) if own.weight is None else own.weight
+        rate = other.rate_limit if own.rate_limit is None else own.rate_limit
+        return TenantPolicy(
+            weight=1.0 if weight is None else weight,
+            rate_limit=(self.rate_limit or False) if rate is None else rate,
+            limit=other.limit if own.limit is None else own.limit,
+            queue_share=(other.queue_share or 1.0) if own.queue_share is None else own.queue_share,
+        )
 
     def replace(self, **changes: Any) -> Self:
         """A copy with `changes`, checked again."""

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ._config import Config, refuse
+from ._checks import refuse
+from ._config import Config
 from ._errors import ConfigError
 
 C = TypeVar("C", bound=Config)

@@ -19,13 +19,14 @@ from trio.lowlevel import (
 from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Changes, Stopped
-from ._config import Config, RetryPolicy
+from ._config import Config
 from ._core.alerts import Alert
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
 from ._dispatcher import GRACE, Dispatcher
 from ._intake import Intake
 from ._message import Message, Priority, Reply
+from ._policies import RetryPolicy
 from ._receipt import Receipt
 from ._record import TurnRecord
 from ._report import picture

@@ -27,13 +27,14 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from ._config import RetryPolicy, refuse
+from ._checks import refuse
 from ._core.cycles import cycle
 from ._core.lanes import INF
 from ._core.routes import check_handler
 from ._core.service import ENDED, RUNNING, Item, ServiceQueue, ServiceStatistics
 from ._errors import Busy, HandlerFailed, Permanent, ServiceCycle
 from ._message import Priority, check_key, check_priority
+from ._policies import RetryPolicy
 
 if TYPE_CHECKING:
     from ._books import Books

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ccm._config import RateLimit
 from ccm._core.ratelimit import RateLimiter
+from ccm._policies import RateLimit
 
 TENANTS = ("", "strict", "slow", "free")
 USERS = ("ann", "bob", "cid", "dee")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccm._config import RetryPolicy
 from ccm._core.retry import backoff
+from ccm._policies import RetryPolicy
 
 UNIFORM = st.floats(0.0, 1.0)
 SECONDS = st.floats(0.0, 1e308)

@@ -13,13 +13,17 @@ from ccm import (
     HIGH,
     LOW,
     NORMAL,
+    AdaptiveLimit,
     CcmError,
     Config,
     ConfigError,
     OnBusy,
     Overflow,
+    ProviderLimit,
     RateLimit,
     RetryPolicy,
+    Shedding,
+    TenantPolicy,
 )
 
 INF, NAN = float("inf"), float("nan")
@@ -57,7 +61,36 @@ FIELDS: dict[str, tuple[Any, list[Any], list[Any]]] = {
     ),
     "charge": ("turns", ["turns", "seconds"], ["tokens", None, 1, "TURNS"]),
     "preempt": (False, [True, False], [0, 1, "yes", None]),
-    "adaptive": (None, [None], [True, 5]),
+    "adaptive": (
+        None,
+        [None, True, False, AdaptiveLimit(floor=2), {"floor": 2, "window": 0.5}, {}, lambda ceiling: None],
+        [5, "yes", [], {"flor": 2}, {"floor": 0}, {"decrease": 1.0}, {"increase": 0}, {"window": 0}],
+    ),
+    "provider_limits": (
+        {},
+        [{}, {"a": 5}, {"a": ProviderLimit(5)}, {"a": {"limit": 5, "adaptive": True}},
+         {"a": {"limit": 5, "adaptive": {"floor": 1}}}],
+        [None, 5, [], {"a": 0}, {"a": "5"}, {"a": {}}, {"a": {"limit": 5, "adaptive": 3}},
+         {5: ProviderLimit(5)}],
+    ),
+    "shedding": (
+        None,
+        [None, True, False, Shedding(), {"targets": {"NORMAL": 2}, "interval": 1}],
+        [5, "on", {"target": 1}, {"targets": {"NORMAL": 0}}, {"targets": {"VIP": 1}}, {"interval": 0},
+         {"rotate": INF}],
+    ),
+    "tenant": (
+        TenantPolicy(),
+        [TenantPolicy(limit=5), {"limit": 5, "queue_share": 0.5}, {"rate_limit": [3, 60]},
+         {"rate_limit": False}],
+        [None, 5, {"limit": 0}, {"queue_share": 0}, {"queue_share": 1.5}, {"weight": 0}, {"rate_limit": 5},
+         {"slots": 5}],
+    ),
+    "tenants": (
+        {},
+        [{}, {"gold": TenantPolicy(weight=3)}, {"gold": {"weight": 3}, "": {"limit": 1}}],
+        [None, 5, [], {"gold": None}, {"gold": {"wait": 3}}, {"gold": {"weight": -1}}, {5: TenantPolicy()}],
+    ),
     "max_wait": (
         {},
         [{}, {LOW: 3, "normal": 0.5}, {CRITICAL: INF}],
@@ -114,7 +147,9 @@ def test_bad_values_are_refused_with_field_and_value(name: str, value: Any) -> N
     text = str(caught.value)
     assert name in text or text.startswith(("attempts", "count")), text
     assert " must be " in text
-    shown = next(iter(value.values())) if isinstance(value, dict) and repr(value) not in text else value
+    shown = value
+    while isinstance(shown, dict) and repr(shown) not in text:
+        shown = next((v for v in shown.values() if f"got {v!r}" in text), list(shown.values())[-1])
     assert f"got {shown!r}" in text
     assert isinstance(caught.value, (CcmError, ValueError))
 
@@ -210,3 +245,30 @@ def test_policies_are_values() -> None:
     assert RateLimit(5, per=10) == RateLimit(5, per=10.0)
     assert hash(RetryPolicy()) == hash(RetryPolicy())
     assert pickle.loads(pickle.dumps(RetryPolicy(attempts=7))) == RetryPolicy(attempts=7)
+
+
+def test_a_tenants_policy_is_completed_from_the_general_to_the_special() -> None:
+    config = Config(
+        weights={"gold": 3, "silver": 2}, tenant=TenantPolicy(weight=0.5, queue_share=0.25, limit=9),
+        tenants={"gold": TenantPolicy(limit=5), "free": TenantPolicy(rate_limit=False, weight=0.1)},
+    )  # fmt: skip
+    gold, silver, free, other = map(config.policy_of, ("gold", "silver", "free", "other"))
+    assert gold == TenantPolicy(weight=3, rate_limit=RateLimit(5, per=10), limit=5, queue_share=0.25)
+    assert (silver.weight, silver.limit) == (2, 9)
+    assert (free.weight, free.rate_limit) == (0.1, False)
+    assert other == TenantPolicy(weight=0.5, rate_limit=RateLimit(5, per=10), limit=9, queue_share=0.25)
+    assert Config().policy_of("x") == TenantPolicy(
+        weight=1.0, rate_limit=RateLimit(5, per=10), limit=None, queue_share=1.0
+    )
+    assert Config(rate_limit=None).policy_of("x").rate_limit is False
+
+
+def test_an_error_inside_a_policy_names_the_way_to_it() -> None:
+    with pytest.raises(ConfigError, match=r"adaptive\.floor must be a whole number from 1 to 100000, got 0"):
+        Config(adaptive={"floor": 0})  # type: ignore[arg-type]
+    with pytest.raises(
+        ConfigError, match=r"tenants\['gold'\] must be a table of weight, .*, got {'slots': 3}"
+    ):
+        Config(tenants={"gold": {"slots": 3}})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match=r"provider_limits\['openai'\]\.limit must be"):
+        Config(provider_limits={"openai": 0})  # type: ignore[dict-item]

@@ -6,9 +6,9 @@ from typing import Any, final
 
 import attrs
 
-from .._config import Overflow
 from .._errors import Reason
 from .._message import Message
+from .._policies import Overflow
 from .dedupe import DedupeWindow
 from .lanes import Entry
 from .ratelimit import RateLimiter

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 import attrs
 
-from .._config import refuse
+from .._checks import refuse
 from .._message import Priority, check_priority
 from .lanes import INF
 

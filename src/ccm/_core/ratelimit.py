@@ -13,7 +13,7 @@ from math import inf, nextafter
 from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
-    from .._config import RateLimit
+    from .._policies import RateLimit
 
 __all__ = ["RateLimiter"]
 

@@ -10,7 +10,7 @@ from math import ldexp
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .._config import RetryPolicy
+    from .._policies import RetryPolicy
 
 __all__ = ["backoff"]
 

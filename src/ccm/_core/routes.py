@@ -8,8 +8,10 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from .._config import Config, RetryPolicy, refuse
+from .._checks import refuse
+from .._config import Config
 from .._message import Message, OnBusy, Priority, Reply, check_key, check_on_busy, check_priority
+from .._policies import RetryPolicy
 from .classify import SUPPORT_WORDS, VIOLATIONS, by_content, matches
 
 Handler = Callable[[Any], Awaitable[str | Reply | None]]

@@ -20,7 +20,7 @@ from .retry import backoff
 from .timers import Timers
 
 if TYPE_CHECKING:
-    from .._config import RetryPolicy
+    from .._policies import RetryPolicy
 
 # An item's way: NEW > (BLOCKED >) WAITING > RUNNING > (RETRYING > WAITING > RUNNING)* > ENDED.
 NEW, BLOCKED, WAITING, RUNNING, RETRYING, ENDED = range(6)
