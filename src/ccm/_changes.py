@@ -12,7 +12,7 @@ import trio
 from . import _events as events
 from ._core.history import History, HistoryEntry
 from ._core.lanes import DONE, RUNNING, WAITING, Entry
-from ._errors import Outcome, Superseded
+from ._errors import Expired, Outcome, Superseded
 from ._outcome import Cancelled, Failed, Merged, Replied
 from ._record import TurnRecord, say
 
@@ -32,7 +32,7 @@ class Change(enum.StrEnum):
     INTERRUPTED = "interrupted"
     """The turn ran; it is cancelled and has cleaned up."""
     WITHDRAWN = "withdrawn"
-    """The message shared a turn with others; the turn goes on without it."""
+    """The message shared a turn with others; their turn goes on without it, or their reply stays."""
     RETRACTED = "retracted"
     """The message had been answered: the turn is taken out of the history, an event tells the front end."""
     ENDED = "ended"
@@ -80,6 +80,10 @@ class Changes:
             tuple(e for e in lane.entries() if isinstance(e, TurnRecord) and self._answers(e)),
         )
 
+    def _of(self, conversation: str, entries: Iterable[Entry]) -> list[TurnRecord]:
+        records = (e for e in entries if isinstance(e, TurnRecord) and e.key == conversation)
+        return [record for record in records if self._answers(record)]
+
     def _answers(self, record: TurnRecord) -> bool:
         return record.ledger is self._dispatcher.books.messages
 
@@ -112,9 +116,19 @@ class Changes:
         return held >= self._scheduler.conversation_limit
 
     def join(self, host: TurnRecord, record: TurnRecord, not_before: float, now: float) -> None:
-        """Let a message share the waiting turn `host`. O(log n)."""
-        host.more.members.append(record)
+        """Let a message share the waiting turn `host`. O(log n).
+
+        The turn wakes up for each of its messages that expires (see `expire`), and once it runs its answer
+        is of use as long as one of them wants it.
+        """
+        extras = host.more
+        if not extras.members:
+            extras.expires = host.expires
+        extras.members.append(record)
         self._attach(host, record)
+        host.useless = max(host.useless, record.useless)
+        if record.expires < host.expires:
+            self._scheduler.hasten(host, record.expires)
         self._scheduler.promote(host, now, record.priority)
         self._scheduler.postpone(host, now, not_before)
 
@@ -161,8 +175,10 @@ class Changes:
         """`record` has its outcome: its members get theirs, what it was handed and did not read goes on."""
         extras = record.more
         members, extras.members = extras.members, []
+        extras.answered = len(members) + (extras.withdrawn is None)
         for member in members:
             self._leave(member)
+            member.more.answered_in = record
             self._dispatcher.end(member, self._shared(record, member, outcome, now), now)
         if extras.steered is not None:
             for unread in extras.steered.unread():
@@ -258,25 +274,53 @@ class Changes:
         if record.place == RUNNING or record.degraded is not None:
             extras.withdrawn = by
             return True
-        self._hand_over(record, now)
+        members, extras.members = extras.members, []
+        self._leave(members[0])
+        self._hand_over(record, members, now)
         self._scheduler.cancel(record, now)
         dispatcher.end(record, Cancelled(by), now)
         dispatcher.dispatch(now)
         return True
 
-    def _hand_over(self, record: TurnRecord, now: float) -> None:
-        """The first member of a waiting turn becomes its host."""
-        members, record.more.members = record.more.members, []
-        heir = members[0]
-        self._leave(heir)
+    def _hand_over(self, record: TurnRecord, messages: list[TurnRecord], now: float) -> None:
+        """The first of `messages`, which share the waiting turn `record`, becomes its host."""
+        heir, members = messages[0], messages[1:]
+        extras = heir.more
         heir.not_before = record.not_before
-        heir.priority = min(member.priority for member in members)
+        heir.priority = min(message.priority for message in messages)
         if record.attempt:
-            heir.expires = heir.useless  # its turn has started in time
-        heir.more.members = members[1:]
-        for member in members[1:]:
+            for message in messages:
+                message.expires = message.useless  # its turn has started in time
+        extras.expires = heir.expires
+        extras.members = members
+        heir.expires = min(message.expires for message in messages)
+        heir.useless = max(message.useless for message in messages)
+        for member in members:
             member.more.host = heir
         self._scheduler.insert(heir, now)
+
+    def expire(self, host: TurnRecord, now: float) -> None:
+        """The scheduler has given up the waiting turn `host` because one of its messages expires.
+
+        Those whose time is over expire; the turn goes on for the others, in its place. O(messages).
+        """
+        extras = host.more
+        members, extras.members = extras.members, []
+        host.expires = extras.expires
+        late = [record for record in (host, *members) if record.expires <= now]
+        stay = [record for record in (host, *members) if record.expires > now]
+        if not stay:
+            # All of them together: one fallback answers for all.
+            extras.members = members
+            self._dispatcher.degrade(host, Expired(), "expired", now)
+            return
+        if stay[0] is not host:
+            self._leave(stay[0])
+        self._hand_over(host, stay, now)
+        for record in late:
+            if record is not host:
+                self._leave(record)
+            self._dispatcher.degrade(record, Expired(), "expired", now)
 
     def edit(self, record: TurnRecord, text: str, now: float) -> Change:
         """Give a message a new text; a turn that runs with the old one starts again. O(log n)."""
@@ -309,18 +353,29 @@ class Changes:
         outcome = record.outcome
         if not isinstance(outcome, (Replied, Merged)):
             return Change.ENDED
-        turn_id = outcome.into if isinstance(outcome, Merged) else record.id
-        if record.session.history is not None:
-            record.session.history.take_out(turn_id)
+        turn = record
+        if record.extras is not None and record.extras.answered_in is not None:
+            turn = record.extras.answered_in
+        history, turn_id = record.session.history, turn.id
+        if turn.extras is not None and turn.extras.answered > 1:
+            turn.extras.answered -= 1
+            if history is not None:
+                history.take_out(turn_id, record.message.id)
+            return Change.WITHDRAWN
+        if history is not None:
+            history.take_out(turn_id)
         self._dispatcher.bus.publish(events.Retracted(now, turn_id, record.key, record.message.id))
         return Change.RETRACTED
 
     async def stop(self, conversation: str, grace: float) -> Stopped:
-        """End everything of a conversation: what waits first, then what runs; wait for its cleanup."""
+        """End everything that answers a conversation: what waits first, then what runs; wait for its cleanup.
+
+        Side turns go on: nobody is to stop the moderation of what he said.
+        """
         dispatcher, scheduler = self._dispatcher, self._scheduler
         now = dispatcher.now()
-        waiting = _of(conversation, scheduler.waiting_entries())
-        running = _of(conversation, [*scheduler.running.values(), *dispatcher.fallbacks.values()])
+        waiting = self._of(conversation, scheduler.waiting_entries())
+        running = self._of(conversation, [*scheduler.running.values(), *dispatcher.fallbacks.values()])
         count = 0
         for record in waiting:
             count += 1 + len(record.more.members) + self._end_unread(record, Cancelled("stop"), now)
@@ -346,7 +401,3 @@ def _too_late(turn: TurnRecord, record: TurnRecord) -> bool:
     withdrawn = turn is record and extras is not None and extras.withdrawn is not None
     ending = by is not None and by not in ("timeout", "preempt", "restart")
     return ending or pending or withdrawn or turn.answered or turn.degraded is not None
-
-
-def _of(conversation: str, entries: Iterable[Entry]) -> list[TurnRecord]:
-    return [entry for entry in entries if isinstance(entry, TurnRecord) and entry.key == conversation]

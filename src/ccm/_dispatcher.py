@@ -135,7 +135,10 @@ class Dispatcher:
     def _due(self, now: float) -> None:
         for record in self.scheduler.due(now):
             assert isinstance(record, TurnRecord)
-            self.degrade(record, Expired(), "expired", now)
+            if record.extras is not None and record.extras.members:
+                self.changes.expire(record, now)
+            else:
+                self.degrade(record, Expired(), "expired", now)
 
     def changed(self, now: float) -> None:
         """After every step: set the alarm, let senders in, tell who waits for silence, check G1."""

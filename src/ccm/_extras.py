@@ -21,6 +21,10 @@ class Extras:
     Attributes:
         pieces: what `turn.send` has sent in the present attempt.
         stream: who reads along.
+        speaking: held by the task whose piece the readers are being given.
+        expires: when its own message expires; with members, the turn's `expires` is the earliest of all.
+        answered_in: the turn that has answered this message together with others.
+        answered: how many messages this turn has answered that have not been taken back since.
         members: messages that joined this turn; they wait for its outcome.
         host: the turn this message has joined or was handed to.
         steered: messages handed to this running turn.
@@ -31,8 +35,8 @@ class Extras:
     """
 
     __slots__ = (
-        "host", "members", "pending", "pieces", "rollback", "shields", "steered", "stream", "superseded_by",
-        "withdrawn",
+        "_speaking", "answered", "answered_in", "expires", "host", "members", "pending", "pieces", "rollback",
+        "shields", "steered", "stream", "superseded_by", "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -46,6 +50,17 @@ class Extras:
         self.superseded_by = ""
         self.rollback = False
         self.withdrawn: str | None = None
+        self.expires = 0.0
+        self.answered = 0
+        self.answered_in: TurnRecord | None = None
+        self._speaking: trio.StrictFIFOLock | None = None
+
+    @property
+    def speaking(self) -> trio.StrictFIFOLock:
+        """The lock of whoever speaks, made if need be."""
+        if self._speaking is None:
+            self._speaking = trio.StrictFIFOLock()
+        return self._speaking
 
     def readers(self) -> list[ReplyStream]:
         """Who reads along: for its own message and for those that joined it. O(members)."""

@@ -22,7 +22,7 @@ from ._core.ledger import Ledger
 from ._core.ratelimit import RateLimiter
 from ._core.routes import Route, select
 from ._dispatcher import Dispatcher
-from ._errors import Duplicate, Reason, Rejected, Shed
+from ._errors import Duplicate, Reason, Rejected, Shed, TurnCancelled
 from ._message import Message, OnBusy, Priority
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -341,6 +341,22 @@ class Intake:
             self.senders.popleft()
             reschedule(sender.task, result)
         self._senders_changed()
+
+    def dismiss(self, conversation: str, now: float) -> int:
+        """Send away those who wait for room for this conversation; how many. O(senders).
+
+        Their messages have reached the manager, so each has its outcome in the books. Who stood behind them
+        is let in by the step that called this.
+        """
+        gone = [sender for sender in self.senders if sender.message.conversation == conversation]
+        for sender in gone:
+            self.senders.remove(sender)
+            ledger = self._books.messages
+            ledger.received += 1
+            ledger.outcomes["cancelled"] += 1
+            reschedule(sender.task, outcome_lib.Error(TurnCancelled("stop")))
+        self._senders_changed()
+        return len(gone)
 
     def _senders_changed(self) -> None:
         self._admission.senders = len(self.senders)

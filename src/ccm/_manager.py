@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, Self, final
 
+import attrs
 import trio
 from trio.lowlevel import (
     Abort,
@@ -198,10 +199,15 @@ class ConversationManager:
     async def stop(self, conversation: str) -> Stopped:
         """End all turns of a conversation: first what waits, so that nothing starts, then what runs.
 
+        Senders that wait for room with a message of the conversation get `TurnCancelled(by="stop")`, and
+        count as waiting here. Turns of side routes go on: nobody stops the moderation of what he said.
+
         Waits for the cleanup of running turns, at most a second; what has not ended by then is counted as
         stuck and goes on to hold its slot and its conversation. Later messages are handled as usual.
         """
-        return await self._changes.stop(conversation, GRACE)
+        dismissed = self._intake.dismiss(conversation, self._now())
+        stopped = await self._changes.stop(conversation, GRACE)
+        return attrs.evolve(stopped, waiting=stopped.waiting + dismissed)
 
     # -- looking at it ---------------------------------------------------------------------------
 

@@ -180,4 +180,4 @@ def say(record: TurnRecord, history: History) -> None:
     """
     history.take_out(record.id)
     for message in record.messages():
-        history.add(HistoryEntry("user", message.text, record.id))
+        history.add(HistoryEntry("user", message.text, record.id, message_id=message.id))

@@ -178,7 +178,8 @@ class Turn:
         """Say a piece of the reply now; whoever reads along (`manager.stream`) gets it at once.
 
         Waits until the reader has taken it; without a reader it goes on at once. A handler that sends pieces
-        returns None, and the pieces are the reply, or returns the whole text.
+        returns None, and the pieces are the reply, or returns the whole text. From several tasks the pieces
+        are said in the order of the calls.
 
         Raises:
             TypeError: `text` is no string.
@@ -189,12 +190,15 @@ class Turn:
         record = self._current()
         extras = record.more
         piece = check_piece(text)
-        readers = extras.readers()
-        if not readers:
+        if not extras.readers():
             await trio.lowlevel.checkpoint()
-        for reader in readers:
-            await reader.put(self.attempt, extras.pieces, piece)
-        extras.pieces.append(piece)
+            extras.pieces.append(piece)
+            return
+        # One at a time: a handler may speak from several tasks, and all readers get one and the same text.
+        async with extras.speaking:
+            for reader in extras.readers():
+                await reader.put(self.attempt, extras.pieces, piece)
+            extras.pieces.append(piece)
 
     @property
     def steered(self) -> Steered:

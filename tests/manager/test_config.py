@@ -63,7 +63,7 @@ FIELDS: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "preempt": (False, [True, False], [0, 1, "yes", None]),
     "adaptive": (
         None,
-        [None, True, False, AdaptiveLimit(floor=2), {"floor": 2, "window": 0.5}, {}, lambda ceiling: None],
+        [None, True, False, AdaptiveLimit(floor=2), {"floor": 2, "window": 0.5}, {}, int],
         [5, "yes", [], {"flor": 2}, {"floor": 0}, {"decrease": 1.0}, {"increase": 0}, {"window": 0}],
     ),
     "provider_limits": (

@@ -345,18 +345,6 @@ async def test_a_turn_goes_on_without_the_message_that_was_taken_back(at: float,
         assert await receipts[id].outcome() == Cancelled("retract")
 
 
-@simulated
-async def test_retracting_a_merged_message_retracts_the_reply_of_its_turn() -> None:
-    async with opened(takes(1), on_busy="merge", settle=1, **PATIENT) as manager, manager.events() as stream:
-        receipts = [manager.submit_nowait(say(id, id=id)) for id in "ab"]
-        merged = await receipts[1].outcome()
-        assert isinstance(merged, Merged)
-        assert await manager.retract("b") is Change.RETRACTED
-        told = [(event.turn_id, event.message_id) for event in await retractions(stream)]
-    assert told == [(merged.into, "b")]
-    assert merged.into == receipts[0].turn_id
-
-
 # -- stop ------------------------------------------------------------------------------------------------
 
 

@@ -17,12 +17,14 @@ class HistoryEntry:
         text: what was said.
         turn_id: the turn it belongs to.
         partial: the assistant was interrupted while saying it.
+        message_id: the message in which a user said it; "" for the assistant.
     """
 
     role: str
     text: str
     turn_id: int
     partial: bool = False
+    message_id: str = ""
 
 
 @final
@@ -47,10 +49,16 @@ class History:
         if len(self._entries) > self._limit:
             del self._entries[0]
 
-    def take_out(self, turn_id: int) -> int:
-        """Forget what a turn said, questions included; how many entries that were. O(limit)."""
+    def take_out(self, turn_id: int, message_id: str | None = None) -> int:
+        """Forget what a turn said, questions included; how many entries that were. O(limit).
+
+        With `message_id`, only what was said in that message of the turn.
+        """
         before = len(self._entries)
-        self._entries = [entry for entry in self._entries if entry.turn_id != turn_id]
+        self._entries = [
+            entry for entry in self._entries
+            if entry.turn_id != turn_id or message_id not in (None, entry.message_id)
+        ]  # fmt: skip
         return before - len(self._entries)
 
     def last(self, limit: int) -> tuple[HistoryEntry, ...]:
