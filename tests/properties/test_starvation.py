@@ -27,6 +27,7 @@ class Stay:
     """A lane in HIGH that can start and has not yet: who started in its class since it got there."""
 
     tenant: str
+    since: float
     rivals: int  # lanes of its tenant that could start when it got there, itself included
     passed: dict[str, int] = attrs.Factory(dict)
 
@@ -39,7 +40,10 @@ def check_passing(trace: Trace) -> None:
         places = {key: tenant for tenant, keys in high.items() for key in keys}
         stays = {k: s for k, s in stays.items() if places.get(k) == s.tenant}
         for key, tenant in places.items():
-            stays.setdefault(key, Stay(tenant, len(high[tenant])))
+            stay = stays.setdefault(key, Stay(tenant, instant.now, len(high[tenant])))
+            if stay.since == instant.now:
+                # Several things happen at one instant; who gets there in the same one may be before it.
+                stay.rivals = max(stay.rivals, len(high[tenant]))
         if not isinstance(instant.event, events.Started):
             continue
         assert instant.turn is not None

@@ -66,10 +66,11 @@ class Lane:
 
     Invariants: entries are linked by `next`/`previous` with growing ids; `counts[c]` is the number of
     linked entries of class c and `size` their sum; `group` is set exactly while the lane is ready
-    (has a head whose `not_before` has come, runs nothing), and then `klass` is its effective class.
+    (has a head whose `not_before` has come, runs nothing), and then `klass` is its effective class and `since`
+    the time from which only the lack of a slot has kept it from starting.
     """
 
-    __slots__ = ("counts", "debt", "group", "head", "key", "klass", "running", "size", "tail", "wake")
+    __slots__ = ("counts", "debt", "group", "head", "key", "klass", "running", "since", "size", "tail", "wake")
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -82,6 +83,7 @@ class Lane:
         self.klass = CLASSES
         self.wake = INF
         self.debt = 0.0
+        self.since = 0.0
 
     def entries(self) -> tuple[Entry, ...]:
         """The waiting entries in order. O(size)."""
@@ -175,14 +177,18 @@ class Lane:
 
 
 class Group:
-    """The ready lanes of one tenant in one class; empty ones are kept for a while, to be used again."""
+    """The ready lanes of one tenant in one class; empty ones are kept for a while, to be used again.
 
-    __slots__ = ("klass", "lanes", "tenant", "weight")
+    `since` is when the tenant last had no slot more that it may use.
+    """
+
+    __slots__ = ("klass", "lanes", "since", "tenant", "weight")
 
     def __init__(self, tenant: str, klass: int, weight: float) -> None:
         self.tenant = tenant
         self.klass = klass
         self.weight = weight
+        self.since = 0.0
         self.lanes: FairQueue[Lane] = FairQueue()
 
     def __repr__(self) -> str:
