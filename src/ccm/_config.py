@@ -255,10 +255,16 @@ class Config:
             reserved = dict(self.headroom)
         return min(sum(n for p, n in reserved.items() if p < priority), self.limit - 1)
 
-    def policy_of(self, tenant: str) -> TenantPolicy:
-        """What `tenant` may use: its own policy, completed by `tenant`, `weights` and `rate_limit`. O(1)."""
-        own, other = self.tenants.get(tenant, _NO_POLICY), self.tenant
-        weight = self.weights.get(tenant, other.weight) if own.weight is None else own.weight
+    def policy_of(self, tenant: str | None) -> TenantPolicy:
+        """What a tenant may use: its own policy, completed by `tenant`, `weights` and `rate_limit`. O(1).
+
+        None stands for one that neither `tenants` nor `weights` names.
+        """
+        own, other = _NO_POLICY, self.tenant
+        weight = other.weight
+        if tenant is not None:
+            own = self.tenants.get(tenant, _NO_POLICY)
+            weight = self.weights.get(tenant, other.weight) if own.weight is None else own.weight
         rate = other.rate_limit if own.rate_limit is None else own.rate_limit
         return TenantPolicy(
             weight=1.0 if weight is None else weight,

@@ -105,7 +105,7 @@ class Dispatcher:
         if now >= scheduler.timers.next:
             self._due(now)
             self._fill(now)
-        record = self._take(now) if scheduler.ready else None
+        record = self._take(now) if scheduler.ready.count else None
         if self.watched or scheduler.timers.next < self.wake:
             self.changed(now)
         return record
@@ -118,7 +118,7 @@ class Dispatcher:
         self.changed(now)
 
     def _fill(self, now: float) -> None:
-        while self.scheduler.ready and (record := self._take(now)) is not None:
+        while self.scheduler.ready.count and (record := self._take(now)) is not None:
             self.pool.run(record)
 
     def _take(self, now: float) -> TurnRecord | None:

@@ -20,6 +20,7 @@ class Reason(enum.StrEnum):
     CONVERSATION_FULL = "conversation_full"
     TOO_MANY_SESSIONS = "too_many_sessions"
     OVERLOADED = "overloaded"
+    QUEUE_SHARE = "queue_share"
     BUSY = "busy"
     DISPLACED = "displaced"
 
@@ -37,6 +38,7 @@ _SENTENCES = {
     Reason.CONVERSATION_FULL: "too many messages of this conversation are waiting already.",
     Reason.TOO_MANY_SESSIONS: "too many conversations are active at the moment.",
     Reason.OVERLOADED: "too many messages are waiting at the moment.",
+    Reason.QUEUE_SHARE: "too many messages of this group are waiting at the moment.",
     Reason.BUSY: "the conversation is busy with an earlier message.",
     Reason.DISPLACED: "a more urgent message took the last place in the queue.",
 }
@@ -104,7 +106,7 @@ class RateLimited(Rejected):
 
 
 class Overloaded(Rejected):
-    """The queue is at its bound."""
+    """The queue is at its bound, or the tenant has its share of it (`Reason.QUEUE_SHARE`)."""
 
 
 class TooManySessions(Rejected):
@@ -150,6 +152,7 @@ _BY_REASON: dict[Reason, type[Rejected]] = {
     Reason.CONVERSATION_FULL: ConversationFull,
     Reason.TOO_MANY_SESSIONS: TooManySessions,
     Reason.OVERLOADED: Overloaded,
+    Reason.QUEUE_SHARE: Overloaded,
     Reason.BUSY: BusyConversation,
 }
 

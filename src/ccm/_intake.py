@@ -21,6 +21,7 @@ from ._core.lanes import INF, RUNNING, WAITING
 from ._core.ledger import Ledger
 from ._core.ratelimit import RateLimiter
 from ._core.routes import Route, select
+from ._core.tenants import Tenants
 from ._dispatcher import Dispatcher
 from ._errors import Duplicate, Reason, Rejected, Shed, TurnCancelled
 from ._message import Message, OnBusy, Priority
@@ -60,12 +61,14 @@ class Intake:
         self._books = dispatcher.books
         self._bus = dispatcher.bus
         self._changes = dispatcher.changes
-        self._limited = config.enabled and config.rate_limit is not None
-        self._limiter = RateLimiter(default=config.rate_limit if self._limited else None)
+        tenants = Tenants(config)
+        self._limited = config.enabled and (tenants.rate is not None or bool(tenants.rates))
+        self._limiter = RateLimiter(default=tenants.rate, overrides=tenants.rates)
         window = DedupeWindow[TurnRecord](window=config.dedupe_window) if config.dedupe_window else None
         self._admission = Admission(
             scheduler=self._scheduler, sessions=self._sessions, limiter=self._limiter, window=window,
             overflow=config.overflow, max_text=config.max_text,
+            tenants=tenants if tenants.queue_shares and config.enabled else None,
         )  # fmt: skip
         self._max_wait = tuple(config.max_wait.get(p, INF) for p in Priority)
         self._surely_short = config.max_text // 4  # so many characters fit, whatever they are

@@ -16,6 +16,7 @@ from ._core.alerts import AlertRules
 from ._core.routes import Handler, Route, Router, check_handler
 from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
+from ._core.tenants import Tenants
 from ._dispatcher import Dispatcher
 from ._errors import HandlerFailed
 from ._intake import Intake
@@ -31,10 +32,13 @@ _UNBOUNDED = 10_000_000
 def _scheduler(config: Config) -> Scheduler:
     if not config.enabled:
         return Scheduler(limit=_UNBOUNDED, queue_limit=_UNBOUNDED, conversation_limit=_UNBOUNDED)
+    tenants = Tenants(config)
     return Scheduler(
         limit=config.limit, headroom=[config.headroom_of(p) for p in Priority],
         queue_limit=config.queue_limit, conversation_limit=config.conversation_limit,
-        ageing=config.ageing, weights=config.weights, by_seconds=config.charge == "seconds",
+        ageing=config.ageing, by_seconds=config.charge == "seconds",
+        weight_of=tenants.weight, limit_of=tenants.slots if tenants.slot_limits else None,
+        count_tenants=tenants.queue_shares,
     )  # fmt: skip
 
 

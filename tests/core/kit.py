@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
@@ -11,11 +12,16 @@ from ccm._core.scheduler import Scheduler
 CRITICAL, HIGH, NORMAL, LOW = range(4)
 
 
+def weighs(weights: Mapping[str, float]) -> Callable[[str], float]:
+    """What a scheduler asks: the weight of a tenant, 1 where not named."""
+    return lambda tenant: weights.get(tenant, 1.0)
+
+
 class Owner:
     """Gives out ids, keeps the time, and calls `due` before each decision."""
 
-    def __init__(self, limit: int = 1, **settings: Any) -> None:
-        self.scheduler = Scheduler(limit=limit, **settings)
+    def __init__(self, limit: int = 1, weights: Mapping[str, float] | None = None, **settings: Any) -> None:
+        self.scheduler = Scheduler(limit=limit, weight_of=weighs(weights or {}), **settings)
         self.now = 0.0
         self.ids = 0
         self.started: list[Entry] = []

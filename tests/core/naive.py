@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from ccm._core.lanes import DONE, NEW, RETRYING, RUNNING, WAITING, Entry
@@ -16,7 +16,11 @@ Lane = tuple[list[Entry], Entry | None]
 class NaiveScheduler:
     """Knows every entry it was told of and keeps a state of its own for each."""
 
-    def __init__(self, limit: int, headroom: Sequence[int], ageing: float, conversation_limit: int) -> None:
+    def __init__(
+        self, limit: int, headroom: Sequence[int], ageing: float, conversation_limit: int,
+        tenant_limits: Mapping[str, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.tenant_limits = tenant_limits or {}
         self.ageing = ageing
         self.conversation_limit = conversation_limit
         self.set_limit(limit, headroom)
@@ -83,15 +87,22 @@ class NaiveScheduler:
                 found[head.id] = (head, self.effective((waiting, running), now))
         return found
 
+    def full(self, tenant: str) -> bool:
+        """Whether the tenant uses all the slots that it may."""
+        return sum(e.tenant == tenant for e in self.running) >= self.tenant_limits.get(tenant, inf)
+
     def startable(self, now: float) -> dict[int, tuple[Entry, int]]:
         used = len(self.running)
         return {
-            id: (head, klass) for id, (head, klass) in self.ready_heads(now).items() if used < self.cap(klass)
+            id: (head, klass)
+            for id, (head, klass) in self.ready_heads(now).items()
+            if used < self.cap(klass) and not self.full(head.tenant)
         }
 
     def starts_at_once(self, entry: Entry, now: float) -> bool:
         waiting, running = self.lane_of(entry)
         free = not waiting and running is None and len(self.running) < self.cap(entry.priority)
+        free = free and not self.full(entry.tenant)
         return free and entry.not_before <= now < entry.expires
 
     def overdue(self, now: float) -> list[Entry]:
@@ -103,11 +114,12 @@ class NaiveScheduler:
     def queued(self, klass: int) -> list[Entry]:
         return sorted((e for e in self.of(WAITING) if e.priority == klass), key=lambda e: e.id)
 
-    def victim(self, priority: int) -> Entry | None:
+    def victim(self, priority: int, tenant: str | None = None) -> Entry | None:
         """The youngest of the least urgent class that is less urgent than `priority`."""
         for klass in range(LOW, priority, -1):
-            if self.queued(klass):
-                return self.queued(klass)[-1]
+            own = [entry for entry in self.queued(klass) if tenant in (None, entry.tenant)]
+            if own:
+                return own[-1]
         return None
 
     def ahead(self, entry: Entry) -> int:

@@ -12,7 +12,8 @@ import pytest
 
 from ccm._core.fair import FairQueue
 from ccm._core.lanes import Entry
-from ccm._core.scheduler import _SLACK, Scheduler
+from ccm._core.ready import _SLACK
+from ccm._core.scheduler import Scheduler
 
 from .kit import LOW, NORMAL, Owner
 
@@ -94,8 +95,8 @@ def test_giving_up_a_message_costs_the_same_however_many_wait(expires: float) ->
 
 
 def heaps(scheduler: Scheduler) -> list[FairQueue[Any]]:
-    groups = [group for groups in scheduler._groups for group in groups.values()]
-    return [*scheduler._tenants, *(group.lanes for group in groups)]
+    groups = [group for groups in scheduler.ready._groups for group in groups.values()]
+    return [*scheduler.ready._queues, *(group.lanes for group in groups)]
 
 
 def test_nothing_piles_up_over_a_hundred_thousand_operations() -> None:
@@ -130,8 +131,8 @@ def test_nothing_piles_up_over_a_hundred_thousand_operations() -> None:
         owner.fill()
         owner.started.clear()
         worst["timers"] = max(worst["timers"], len(scheduler.timers))
-        worst["heap"] = max(worst["heap"], *(queue.kept for queue in scheduler._tenants))
-        worst["groups"] = max(worst["groups"], *(len(groups) for groups in scheduler._groups))
+        worst["heap"] = max(worst["heap"], *(queue.kept for queue in scheduler.ready._queues))
+        worst["groups"] = max(worst["groups"], *(len(groups) for groups in scheduler.ready._groups))
         if step % 2000 == 0:
             scheduler._check()
             assert max(queue.kept for queue in heaps(scheduler)) <= 2 * bound + _SLACK + 1
@@ -145,7 +146,7 @@ def test_nothing_piles_up_over_a_hundred_thousand_operations() -> None:
     assert not scheduler.loose
     assert not scheduler._retrying
     assert not scheduler._charges.uncharged
-    assert scheduler.used == scheduler.ready == scheduler.waiting == 0
+    assert scheduler.used == scheduler.ready.count == scheduler.waiting == 0
 
 
 def random_message(owner: Owner, rng: random.Random) -> Entry:

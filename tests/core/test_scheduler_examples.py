@@ -326,7 +326,7 @@ def test_dropping_everything_leaves_what_runs() -> None:
     owner.scheduler.retry(retrying, 0.0, 5.0)
     started = owner.fill()
     assert owner.scheduler.drop_all(0.0) == [retrying, *(e for e in waiting if e not in started)]
-    assert owner.scheduler.waiting == owner.scheduler.retrying == owner.scheduler.ready == 0
+    assert owner.scheduler.waiting == owner.scheduler.retrying == owner.scheduler.ready.count == 0
     assert list(owner.scheduler.running.values()) == [running[0], *started]
     owner.scheduler._check()
 
@@ -383,5 +383,5 @@ def test_headroom_rises_and_leaves_each_class_a_slot(headroom: tuple[int, ...]) 
     with pytest.raises(ValueError, match="headroom must be 4 rising numbers"):
         owner.scheduler.set_limit(2, headroom)
     owner.add("a", priority=LOW)
-    assert not owner.scheduler.may_start("b", LOW)
-    assert owner.scheduler.may_start("b", HIGH)
+    assert not owner.scheduler.may_start("b", "", LOW)
+    assert owner.scheduler.may_start("b", "", HIGH)

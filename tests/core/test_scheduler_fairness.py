@@ -168,7 +168,7 @@ def test_seconds_nobody_competed_for_are_not_charged() -> None:
 
 
 def high_tenants(owner: Owner) -> int:
-    return sum(bool(group.lanes) for group in owner.scheduler._groups[HIGH].values())
+    return sum(bool(group.lanes) for group in owner.scheduler.ready._groups[HIGH].values())
 
 
 @given(
@@ -202,7 +202,7 @@ def test_g6_an_aged_lane_is_served_within_a_bound(
     owner.until(2.0)
     assert aged.lane is not None
     assert aged.lane.klass == HIGH
-    own = len(owner.scheduler._groups[HIGH]["0"].lanes)
+    own = len(owner.scheduler.ready._groups[HIGH]["0"].lanes)
     most, starts = high_tenants(owner), 0
     for batch in arrivals:
         (entry,) = owner.finish(next(iter(owner.scheduler.running.values())))

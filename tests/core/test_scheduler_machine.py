@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ccm._core.lanes import DONE, NEW, RETRYING, RUNNING, WAITING, Entry
 from ccm._core.scheduler import Scheduler
 
+from .kit import weighs
 from .naive import NaiveScheduler
 
 TICK = 1 / 64
@@ -37,7 +38,7 @@ def photograph(scheduler: Scheduler) -> Any:
         for key, lane in scheduler._lanes.items()
     }
     queued = [list(queue) for queue in scheduler._queued]
-    counts = (scheduler.waiting, scheduler.retrying, scheduler.ready, scheduler.limit, scheduler._caps)
+    counts = (scheduler.waiting, scheduler.retrying, scheduler.ready.count, scheduler.limit, scheduler._caps)
     return lanes, queued, counts, list(scheduler.running), sorted(scheduler.loose.items())
 
 
@@ -49,10 +50,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         ageing=st.sampled_from((0.5, 1.0, 2.0, inf)),
         weights=st.dictionaries(TENANTS, st.sampled_from((0.5, 2.0, 4.0))),
         by_seconds=st.booleans(),
+        tenant_limits=st.none() | st.dictionaries(TENANTS, st.integers(1, 3)),
     )
     def begin(
-        self, sizes: tuple[int, list[int]], ageing: float, weights: dict[str, float], by_seconds: bool
-    ) -> None:
+        self, sizes: tuple[int, list[int]], ageing: float, weights: dict[str, float], by_seconds: bool,
+        tenant_limits: dict[str, int] | None,
+    ) -> None:  # fmt: skip
         limit, headroom = sizes
         self.now = 0.0
         self.ids = 0
@@ -60,11 +63,13 @@ class SchedulerMachine(RuleBasedStateMachine):
             limit=limit,
             headroom=headroom,
             ageing=ageing,
-            weights=weights,
+            weight_of=weighs(weights),
+            limit_of=None if tenant_limits is None else lambda tenant: tenant_limits.get(tenant, inf),
+            count_tenants=True,
             conversation_limit=3,
             by_seconds=by_seconds,
         )
-        self.model = NaiveScheduler(limit, headroom, ageing, 3)
+        self.model = NaiveScheduler(limit, headroom, ageing, 3, tenant_limits)
         self.skipped: list[Entry] = []
 
     # -- what happens ----------------------------------------------------------------------------
@@ -97,7 +102,10 @@ class SchedulerMachine(RuleBasedStateMachine):
     def add_one(self, entry: Entry) -> None:
         self.ids += 1
         at_once = self.model.starts_at_once(entry, self.now)
-        assert self.scheduler.may_start(entry.key, entry.priority, ordered=entry.ordered) >= at_once
+        assert (
+            self.scheduler.may_start(entry.key, entry.tenant, entry.priority, ordered=entry.ordered)
+            >= at_once
+        )
         assert self.scheduler.add(entry, self.now) == at_once
         self.model.put(entry, RUNNING if at_once else WAITING, entry.not_before, entry.expires)
         self.settle()
@@ -281,7 +289,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert scheduler.used == len(model.running)
         assert scheduler.waiting == len(model.of(WAITING))
         assert scheduler.retrying == len(model.of(RETRYING))
-        assert scheduler.ready == len(model.ready_heads(self.now))
+        heads = [head for head, _ in model.ready_heads(self.now).values() if not model.full(head.tenant)]
+        assert scheduler.ready.count == len(heads)
+        waiting = [entry.tenant for entry in model.of(WAITING)]
+        assert scheduler.waiting_of == {tenant: waiting.count(tenant) for tenant in waiting}
         for klass, statistics in enumerate(scheduler.queues()):
             queued = model.queued(klass)
             assert statistics.waiting == len(queued)
@@ -301,7 +312,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         for key in "abcdef":
             assert scheduler.conversation_has_room(key) == model.has_room(key)
         for priority in range(4):
-            assert scheduler.victim(priority) is model.victim(priority)
+            for tenant in (None, "x", "z"):
+                assert scheduler.victim(priority, tenant) is model.victim(priority, tenant)
         for entry in model.entries:
             assert scheduler.ahead(entry) == model.ahead(entry)
         assert {e.id for e in scheduler.preemptible()} == {e.id for e in model.running if e.priority == 3}

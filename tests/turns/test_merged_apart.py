@@ -52,7 +52,7 @@ async def test_an_impatient_message_leaves_the_turn_that_it_joined() -> None:
 
 @simulated
 async def test_who_takes_over_a_turn_waits_for_the_others_too() -> None:
-    """The first expires at 2, the last at 6, the second at 14 if it is not answered; the third has for ever."""
+    """The first expires at 2, the last at 6, the second at 14 if need be; the third never."""
     handler = Recorder(takes(12))
     async with opened(handler, **PATIENT) as manager:
         manager.submit_nowait(say("runs"))

@@ -14,6 +14,7 @@ from .lanes import Entry
 from .ratelimit import RateLimiter
 from .scheduler import Scheduler
 from .sessions import SessionTable
+from .tenants import Tenants
 
 
 @attrs.frozen
@@ -62,6 +63,7 @@ class Admission:
     window: DedupeWindow[Any] | None
     overflow: Overflow
     max_text: int
+    tenants: Tenants | None = None
     draining: bool = False
     senders: int = 0
 
@@ -106,6 +108,8 @@ class Admission:
             verdict = Refuse(Reason.CONVERSATION_FULL)
         elif not self.sessions.has_room(key):
             verdict = Refuse(Reason.TOO_MANY_SESSIONS)
+        elif own and self.tenants is not None and self._crowded(message.tenant):
+            verdict = self._own_share(message, priority, ordered)
         elif own and (self.senders or scheduler.waiting >= scheduler.queue_limit):
             verdict = self._full(message, priority, ordered)
         if limited:
@@ -121,10 +125,29 @@ class Admission:
         """Whether the user has used up the rate. O(1)."""
         return self.limiter.check(message.tenant, message.user, now) > 0.0
 
+    def _crowded(self, tenant: str) -> bool:
+        waiting_of = self.scheduler.waiting_of or {}
+        return self.tenants is not None and waiting_of.get(tenant, 0) >= self.tenants.places(tenant)
+
+    def _own_share(self, message: Message, priority: int, ordered: bool) -> Verdict:
+        """The tenant has its share of the queue: others' places, and others' senders, are not its to use.
+
+        So it is refused where others would wait: in the one line of senders it would hold up everybody.
+        """
+        if not self.senders and self.scheduler.may_start(
+            message.conversation, message.tenant, priority, ordered=ordered
+        ):
+            return None
+        if self.overflow is Overflow.SHED_LOWEST:
+            victim = self.scheduler.victim(priority, message.tenant)
+            if victim is not None:
+                return Displace(victim)
+        return Refuse(Reason.QUEUE_SHARE)
+
     def _full(self, message: Message, priority: int, ordered: bool) -> Verdict:
         if self.senders:
             return _WAIT
-        if self.scheduler.may_start(message.conversation, priority, ordered=ordered):
+        if self.scheduler.may_start(message.conversation, message.tenant, priority, ordered=ordered):
             return None
         if self.overflow is Overflow.WAIT:
             return _WAIT

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def check(scheduler: Scheduler) -> None:
     """Assert everything that `Scheduler` says of itself. O(lanes + waiting turns)."""
     lanes = list(scheduler._lanes.values())
-    ready = [lane for groups in scheduler._groups for g in groups.values() for lane in g.lanes]
-    assert scheduler.ready == len(ready) == len(set(map(id, ready))) == sum(scheduler._ready)
+    ready = scheduler.ready._check()
+    assert len(ready) == len(set(map(id, ready)))
     assert scheduler.used == len(scheduler.running)
     assert scheduler._charges.uncharged <= scheduler.running.keys()
     scheduler.timers._check()
@@ -24,21 +24,15 @@ def check(scheduler: Scheduler) -> None:
         if lane.head is not None and lane.running is None and lane.group is None:
             assert lane.wake <= lane.head.not_before
             assert scheduler.timers.holds(lane)
-    for klass, groups in enumerate(scheduler._groups):
-        scheduler._tenants[klass]._check()
-        assert sum(bool(g.lanes) for g in groups.values()) == len(scheduler._tenants[klass])
-        assert scheduler._ready[klass] == sum(len(group.lanes) for group in groups.values())
-        for tenant, group in groups.items():
-            group.lanes._check()
-            assert bool(group.lanes) == (group in scheduler._tenants[klass])
-            for lane in group.lanes:
-                head = lane.head
-                assert head is not None and lane.running is None
-                assert (lane.group, lane.klass, head.tenant) == (group, klass, tenant)
     queued = [e for q in scheduler._queued for e in q.values()]
     assert scheduler.waiting == len(queued) and all(e.state == WAITING for e in queued)
     assert all(e.state == RUNNING for e in scheduler.running.values())
     assert sum(lane.size for lane in lanes) <= scheduler.waiting + scheduler.retrying
+    if scheduler.waiting_of is not None:
+        tenants = [entry.tenant for entry in queued]
+        assert scheduler.waiting_of == {tenant: tenants.count(tenant) for tenant in tenants}
+    for tenant, used in scheduler.ready.used.items():
+        assert used == sum(e.tenant == tenant for e in scheduler.running.values())
     for entry in queued:
         if entry.expires < INF:
             assert entry.wake == entry.expires and scheduler.timers.holds(entry)

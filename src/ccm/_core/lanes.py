@@ -66,11 +66,13 @@ class Lane:
 
     Invariants: entries are linked by `next`/`previous` with growing ids; `counts[c]` is the number of
     linked entries of class c and `size` their sum; `group` is set exactly while the lane is ready
-    (has a head whose `not_before` has come, runs nothing), and then `klass` is its effective class and `since`
-    the time from which only the lack of a slot has kept it from starting.
+    (has a head whose `not_before` has come, runs nothing), and then `klass` is its effective class and
+    `since` the time from which only the lack of a slot has kept it from starting.
     """
 
-    __slots__ = ("counts", "debt", "group", "head", "key", "klass", "running", "since", "size", "tail", "wake")
+    __slots__ = (
+        "counts", "debt", "group", "head", "key", "klass", "running", "since", "size", "tail", "wake",
+    )  # fmt: skip
 
     def __init__(self, key: str) -> None:
         self.key = key

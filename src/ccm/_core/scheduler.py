@@ -6,11 +6,10 @@ tells it what happened (`add`, `finish`, `retry`, ...) and when, and asks `next`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from .charges import Charges
-from .fair import FairQueue
 from .invariants import check
 from .lanes import (
     CLASSES,
@@ -23,14 +22,12 @@ from .lanes import (
     STATES,
     WAITING,
     Entry,
-    Group,
     Lane,
     QueueStatistics,
     ahead,
 )
+from .ready import ReadyLanes
 from .timers import Timers
-
-_SLACK = 64
 
 
 @final
@@ -43,42 +40,44 @@ class Scheduler:
         queue_limit: waiting turns, >= 1.
         conversation_limit: waiting turns of one conversation, >= 1.
         ageing: seconds of waiting that lift a head by one class, > 0; inf switches ageing off.
-        weights: share of a tenant; 1 where not named.
+        weight_of: share of a tenant, > 0; None: all have the same.
+        limit_of: slots that a tenant may use at a time, inf for all; None: no tenant has such a limit.
+        count_tenants: whether to count the waiting turns of each tenant, in `waiting_of`.
         by_seconds: charge the handler's seconds instead of one per turn.
 
-    Invariants, besides those of `Lane` and `FairQueue`: `running` entries are in state RUNNING and
-    hold one slot each; a lane is in `_lanes` while it has an entry waiting or running; `_groups[c]`
-    holds the tenants that have ready lanes of effective class c, and empty groups to be used again;
-    `_queued[c]` are the WAITING entries of class c in order of arrival, `_retrying` those in state
-    RETRYING. Every waiting lane whose class may change or whose head may become ready later has a
-    timer no later than that time, and so has every waiting entry that expires. Stale timers and
-    empty groups are at most twice as many as ever waited at once. `lane(key)` is for looking.
+    Invariants, besides those of `Lane`, `ReadyLanes` and `FairQueue`: `running` entries are in state RUNNING
+    and hold one slot each; a lane is in `_lanes` while it has an entry waiting or running; `_queued[c]` are
+    the WAITING entries of class c in order of arrival, `_retrying` those in state RETRYING. Every waiting
+    lane whose class may change or whose head may become ready later has a timer no later than that time, and
+    so has every waiting entry that expires. Stale timers are at most twice as many as ever waited at once.
+    `lane(key)` is for looking. `waiting_of` counts `waiting` by tenant, unless it is None. `delay` is for how
+    long only the lack of a slot had kept the turn that `next` started last.
     """
 
     def __init__(
         self, *, limit: int, headroom: Sequence[int] = (0, 0, 0, 0), queue_limit: int = 1000,
-        conversation_limit: int = 20, ageing: float = 30.0, weights: Mapping[str, float] | None = None,
-        by_seconds: bool = False,
+        conversation_limit: int = 20, ageing: float = 30.0, by_seconds: bool = False,
+        weight_of: Callable[[str], float] | None = None, limit_of: Callable[[str], float] | None = None,
+        count_tenants: bool = False,
     ) -> None:  # fmt: skip
         self.set_limit(limit, headroom)
         self.queue_limit = queue_limit
         self.conversation_limit = conversation_limit
         self._ageing = ageing
-        self._weights = dict(weights or {})
         self._by_seconds = by_seconds
         self._charges = Charges(by_seconds)
         self._lanes: dict[str, Lane] = {}
         self.loose: dict[str, int] = {}
         self.lane: Callable[[str], Lane | None] = self._lanes.get
-        self._tenants: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
-        self._groups: list[dict[str, Group]] = [{} for _ in range(CLASSES)]
+        self.ready = ReadyLanes(self._charges, weight_of, limit_of)
+        self._limited = limit_of is not None
         self._queued: list[dict[int, Entry]] = [{} for _ in range(CLASSES)]
         self.timers: Timers[Lane | Entry] = Timers()
         self.running: dict[int, Entry] = {}
         self.used = 0
-        self.ready = 0
-        self._ready = [0] * CLASSES
+        self.delay = 0.0
         self.waiting = 0
+        self.waiting_of: dict[str, int] | None = {} if count_tenants else None
         self._retrying: dict[int, Entry] = {}
 
     # -- bounds ----------------------------------------------------------------------------------
@@ -98,14 +97,17 @@ class Scheduler:
         self.limit = limit
         self._caps = tuple(limit - h for h in headroom)
 
-    def may_start(self, key: str, priority: int, *, ordered: bool = True) -> bool:
+    def may_start(self, key: str, tenant: str, priority: int, *, ordered: bool = True) -> bool:
         """Whether a turn arriving now would start at once. O(1)."""
-        return self.used < self._caps[priority] and (not ordered or key not in self._lanes)
+        free = self.used < self._caps[priority] and tenant not in self.ready.full
+        return free and (not ordered or key not in self._lanes)
 
     def lifted(self, entry: Entry) -> bool:
         """Whether a turn that was just added lets its conversation start: it may have lifted it. O(1)."""
         lane = entry.lane
-        return lane is not None and lane.group is not None and self.used < self._caps[lane.klass]
+        if lane is None or lane.group is None or self.used >= self._caps[lane.klass]:
+            return False
+        return lane.group.tenant not in self.ready.full
 
     def conversation_has_room(self, key: str) -> bool:
         """Whether the conversation may have one more waiting turn. O(1)."""
@@ -117,12 +119,15 @@ class Scheduler:
         """Turns ahead of a waiting entry: of its conversation, or of its class and above. O(waiting)."""
         return ahead(entry, self._queued) if entry.state == WAITING else 0
 
-    def victim(self, priority: int) -> Entry | None:
-        """The entry to shed for a newcomer: the youngest of the least urgent class below it. O(1)."""
+    def victim(self, priority: int, tenant: str | None = None) -> Entry | None:
+        """The entry to shed for a newcomer: the youngest of the least urgent class below it. O(1).
+
+        With `tenant`, of its own entries: O(waiting).
+        """
         for klass in range(LOW, priority, -1):
-            queued = self._queued[klass]
-            if queued:
-                return queued[next(reversed(queued))]
+            for entry in reversed(self._queued[klass].values()):
+                if tenant is None or entry.tenant == tenant:
+                    return entry
         return None
 
     def preemptible(self) -> list[Entry]:
@@ -146,7 +151,8 @@ class Scheduler:
             lane = Lane(entry.key)
             if entry.ordered:
                 lanes[entry.key] = lane
-            if self.used < self._caps[entry.priority] and entry.not_before <= now and now < entry.expires:
+            free = self.used < self._caps[entry.priority] and entry.not_before <= now and now < entry.expires
+            if free and not (self._limited and entry.tenant in self.ready.full):
                 entry.lane = lane
                 entry.state = RUNNING
                 entry.cost = self._charges.mean
@@ -155,6 +161,8 @@ class Scheduler:
                 self.running[entry.id] = entry
                 if self._by_seconds:
                     self._charges.uncharged.add(entry.id)
+                if self._limited:
+                    self.ready.occupy(entry.tenant)
                 return True
             if not entry.ordered:
                 # Tags in a row, as if one lane: many unordered turns earn no more than ordered ones.
@@ -164,6 +172,8 @@ class Scheduler:
             raise ValueError(f"turn {entry.id} arrived before {lane.tail.id}; ids must grow")
         entry.state = WAITING
         self.waiting += 1
+        if self.waiting_of is not None:
+            self.waiting_of[entry.tenant] = self.waiting_of.get(entry.tenant, 0) + 1
         self._queued[entry.priority][entry.id] = entry
         lane.append(entry)
         if entry.expires < INF:
@@ -180,19 +190,19 @@ class Scheduler:
         """
         if self.timers.next <= now:
             raise RuntimeError(f"a timer was due at {self.timers.next!r}; call due({now!r}) first")
-        if not self.ready:
+        if not self.ready.count:
             return None
-        for klass, ready in enumerate(self._ready):
+        for klass, ready in enumerate(self.ready.counts):
             if ready:
                 if self.used >= self._caps[klass]:
                     # A less urgent class may use no more slots than this one.
                     return None
-                return self._start(self._tenants[klass], klass)
+                return self._start(klass, now)
         return None
 
     def finish(self, entry: Entry, now: float, seconds: float = 0.0) -> None:
         """The running `entry` ended after `seconds` of work; its lane may go on. O(log ready lanes)."""
-        lane = self._stop(entry, seconds)
+        lane = self._stop(entry, seconds, now)
         entry.state = DONE
         if lane.head is not None:
             self._refresh(lane, now)
@@ -205,7 +215,7 @@ class Scheduler:
         self, entry: Entry, now: float, not_before: float, seconds: float = 0.0, expires: float = INF
     ) -> None:
         """The running `entry` failed and starts again at `not_before`, in its place. O(log ready lanes)."""
-        lane = self._stop(entry, seconds)
+        lane = self._stop(entry, seconds, now)
         entry.state = RETRYING
         entry.expires = expires
         entry.not_before = not_before
@@ -214,9 +224,7 @@ class Scheduler:
 
     def requeue(self, entry: Entry, now: float) -> None:
         """The running `entry` lost its slot (preempted); it waits in its old place. O(waiting)."""
-        lane = self._stop(entry, entry.cost)
-        entry.state = WAITING
-        self.waiting += 1
+        lane = self._stop(entry, entry.cost, now)
         self._enqueue(entry)
         self._put_back(entry, lane, now)
 
@@ -249,8 +257,6 @@ class Scheduler:
         lane = self._lanes.get(entry.key)
         if lane is None:
             lane = self._lanes[entry.key] = Lane(entry.key)
-        entry.state = WAITING
-        self.waiting += 1
         self._enqueue(entry)
         lane.insert(entry)
         if entry.expires < INF:
@@ -280,7 +286,7 @@ class Scheduler:
         lane.counts[entry.priority] -= 1
         entry.priority = priority
         lane.counts[priority] += 1
-        self._enqueue(entry)
+        self._sort_in(entry)
         if lane.running is None:
             self._refresh(lane, now)
 
@@ -290,6 +296,14 @@ class Scheduler:
         return entry.lane
 
     def _enqueue(self, entry: Entry) -> None:
+        """Count a turn that arrived earlier as waiting (again). O(waiting of its class)."""
+        entry.state = WAITING
+        self.waiting += 1
+        if self.waiting_of is not None:
+            self.waiting_of[entry.tenant] = self.waiting_of.get(entry.tenant, 0) + 1
+        self._sort_in(entry)
+
+    def _sort_in(self, entry: Entry) -> None:
         """Put a turn among the waiting ones of its class by its id."""
         queued = self._queued[entry.priority]
         younger = [other for other in queued.values() if other.id > entry.id]
@@ -318,19 +332,8 @@ class Scheduler:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _start(self, tenants: FairQueue[Group], klass: int) -> Entry:
-        alone = tenants.size == 1
-        group = tenants.sole() if alone else tenants.serve()
-        lanes = group.lanes
-        lane = lanes.serve()
-        if alone:
-            if not lanes.size:
-                tenants.leave(group)
-        elif lanes.size:
-            tenants.join(group, self._charges.share(group))
-        lane.group = None
-        self.ready -= 1
-        self._ready[klass] -= 1
+    def _start(self, klass: int, now: float) -> Entry:
+        lane, alone = self.ready.take(klass)
         entry: Entry = lane.head  # type: ignore[assignment]
         self._unqueue(entry)
         lane.unlink(entry)
@@ -339,14 +342,19 @@ class Scheduler:
         lane.running = entry
         self.used += 1
         self.running[entry.id] = entry
+        self.delay = now - lane.since
         if alone and self._by_seconds:
             self._charges.uncharged.add(entry.id)
+        if self._limited:
+            self.ready.occupy(entry.tenant)
         return entry
 
-    def _stop(self, entry: Entry, seconds: float) -> Lane:
+    def _stop(self, entry: Entry, seconds: float, now: float) -> Lane:
         if self.running.pop(entry.id, None) is not entry:
             raise ValueError(f"turn {entry.id} does not run; it is {STATES[entry.state]}")
         self.used -= 1
+        if self._limited:
+            self.ready.vacate(entry.tenant, now)
         lane: Lane = entry.lane  # type: ignore[assignment]
         lane.running = None
         if self._by_seconds:
@@ -366,6 +374,10 @@ class Scheduler:
         if entry.state == WAITING:
             self.waiting -= 1
             del self._queued[entry.priority][entry.id]
+            if self.waiting_of is not None:
+                left = self.waiting_of[entry.tenant] = self.waiting_of[entry.tenant] - 1
+                if not left:
+                    del self.waiting_of[entry.tenant]
         else:
             del self._retrying[entry.id]
         if not entry.ordered:
@@ -382,7 +394,7 @@ class Scheduler:
                 self._refresh(lane, now)
             return
         if lane.group is not None:
-            self._withdraw(lane)
+            self.ready.withdraw(lane)
         lane.wake = INF
         if lane.running is None and self._lanes.get(lane.key) is lane:
             del self._lanes[lane.key]
@@ -392,45 +404,13 @@ class Scheduler:
         head: Entry = lane.head  # type: ignore[assignment]
         if head.not_before > now:
             if lane.group is not None:
-                self._withdraw(lane)
+                self.ready.withdraw(lane)
             self._remind(head.not_before, lane)
             return
         klass, lift = lane.effective(now, self._ageing)
         if lift < lane.wake:
             self._remind(lift, lane)
-        tenant = head.tenant
-        if lane.group is not None:
-            if lane.klass == klass and lane.group.tenant == tenant:
-                return
-            self._withdraw(lane)
-        lane.klass = klass
-        group = self._groups[klass].get(tenant) or self._new_group(klass, tenant)
-        if not group.lanes.size:
-            self._tenants[klass].join(group, self._charges.share(group))
-        share = 1.0
-        if lane.debt or self._by_seconds:
-            share = self._charges.lane_share(lane)
-        group.lanes.join(lane, share)
-        lane.group = group
-        self.ready += 1
-        self._ready[klass] += 1
-
-    def _new_group(self, klass: int, tenant: str) -> Group:
-        groups = self._groups[klass]
-        if len(groups) > 2 * self._tenants[klass].size + _SLACK:
-            groups = self._groups[klass] = {g.tenant: g for g in groups.values() if g.lanes.size}
-        group = groups[tenant] = Group(tenant, klass, self._weights.get(tenant, 1.0))
-        return group
-
-    def _withdraw(self, lane: Lane) -> None:
-        group = lane.group
-        assert group is not None
-        group.lanes.leave(lane)
-        if not group.lanes.size:
-            self._tenants[group.klass].leave(group)
-        lane.group = None
-        self.ready -= 1
-        self._ready[group.klass] -= 1
+        self.ready.put(lane, klass, head.tenant, now)
 
     def _remind(self, time: float, item: Lane | Entry) -> None:
         live = len(self._lanes) + 2 * (self.waiting + len(self._retrying))  # entries, and lanes of one
@@ -450,7 +430,7 @@ class Scheduler:
 
     def startable(self) -> list[int]:
         """The effective classes that have a startable lane and a slot they may use (law G7: none)."""
-        return [c for c in range(CLASSES) if self._ready[c] and self.used < self._caps[c]]
+        return [c for c in range(CLASSES) if self.ready.counts[c] and self.used < self._caps[c]]
 
     def _check(self) -> None:
         check(self)
