@@ -29,8 +29,8 @@ _NORMAL = Priority.NORMAL
 class Performance:
     """Sends, samples and counts; the figures are complete when `program` has returned.
 
-    Sending and sampling are no tasks but functions that the clock calls: a step of a task costs as much as the
-    manager's whole work on a message.
+    Sending and sampling are no tasks but functions that the clock calls: a step of a task costs as much as
+    the manager's whole work on a message.
 
     Invariants: `_area` is the integral of `_running` over time, up to `_area_at`; `_area_seen` and
     `_slot_seconds` are what was used and what existed up to `_page_at`, where the present step began.

@@ -81,7 +81,7 @@ def rehearse(
     route. The same arguments give the same figures, in any process and with any PYTHONHASHSEED, under the
     conditions that `simulate` names. `trio.sleep` and all deadlines of Trio follow the virtual time.
 
-    A message that has to wait for room (`Overflow.WAIT`) waits in a task of its own, first come, first served.
+    A message that has to wait for room (`Overflow.WAIT`) waits in a task of its own, first come first served.
 
     Args:
         arrivals: messages in order of time, read as they come due; `traffic` and `irc_traffic` make them. A
@@ -91,7 +91,7 @@ def rehearse(
         fallback: as for `open_manager`.
         seed: chooses the order in which tasks that are runnable at the same time take their steps, and the
             delays of retries.
-        duration: seconds, > 0, in which the messages arrive; later ones are not sent. None: until the last one.
+        duration: seconds, > 0, in which messages arrive; later ones are not sent. None: until the last one.
         step: seconds of a step of the timeline, > 0; None is a 300th of `duration`, or 1 s without one.
         patience: seconds, > 0, that messages get after `duration` before the manager is closed, which ends
             those that are left as `cancelled`, `config.drain` seconds later.
@@ -115,9 +115,10 @@ def rehearse(
     with _schedule(seed), _less_collecting():
         try:
             trio.run(guard.watch, run.program, (arrivals, handler, fallback, patience), clock=clock)
-        except BaseException as error:
+        except Exception as error:
             if guard.finding is None or error is guard.finding:
-                raise _innermost(error) from error.__cause__
+                inner = _innermost(error)
+                raise inner from inner.__cause__
             raise guard.finding from error
     if guard.finding is not None:
         raise guard.finding
@@ -129,9 +130,9 @@ def rehearse(
     )  # fmt: skip
 
 
-def _innermost(error: BaseException) -> BaseException:
+def _innermost(error: Exception) -> Exception:
     """A nursery wraps even a single error; whoever calls should see their own."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 

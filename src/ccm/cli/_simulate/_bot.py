@@ -69,7 +69,7 @@ class Bot:
         self.busy += 1
         raise Busy(retry_after)
 
-    async def _in_outage(self, turn: Turn, seconds: float) -> float:
+    async def _in_outage(self, turn: Turn, seconds: float) -> float:  # noqa: ASYNC910 - part of an answer
         """What the outages of now do to the call: the seconds that it takes, or an error."""
         now = trio.current_time()
         for outage in self._outages:
@@ -83,13 +83,13 @@ class Bot:
                 else:
                     await sleep(seconds)
                     raise ModelError("the provider is out of order")
-        return seconds
+        return seconds  # noqa: ASYNC910
 
     def _hit(self, outage: Outage, turn: Turn) -> bool:
         of = f"{self._seed}/{outage.start}/{turn.message.text}/{turn.attempt}"
         return random.Random(of).random() < outage.share
 
-    async def _or_fail(self, fate: float, seconds: float) -> None:
+    async def _or_fail(self, fate: float, seconds: float) -> None:  # noqa: ASYNC910 - part of an answer
         failures = self._failures
         if fate < failures.hangs:
             await trio.sleep_forever()

@@ -18,7 +18,7 @@ from ._people import people
 from ._report import Report, judged
 from ._scenario import Replay, Scenario
 
-STEPS = 360
+STEPS = 180
 """At most so many steps in a timeline."""
 
 

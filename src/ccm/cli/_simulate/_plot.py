@@ -14,7 +14,8 @@ from .._console import UsageError
 from ._report import Report
 
 COLOURS = {
-    Priority.CRITICAL: "tab:red", Priority.HIGH: "tab:orange", Priority.NORMAL: "tab:green", Priority.LOW: "tab:blue",
+    Priority.CRITICAL: "tab:red", Priority.HIGH: "tab:orange", Priority.NORMAL: "tab:green",
+    Priority.LOW: "tab:blue",
 }  # fmt: skip
 OUTCOMES = {
     "replied": "tab:green", "rejected": "tab:red", "shed": "tab:purple", "expired": "tab:orange",
@@ -31,7 +32,7 @@ def draw(reports: Sequence[Report], path: str) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    style = {
+    style: Any = {
         "svg.hashsalt": "ccm",
         "font.size": 9,
         "axes.grid": True,

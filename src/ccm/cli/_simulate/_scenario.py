@@ -20,8 +20,8 @@ DURATION = 3600.0
 MOST = 10_000_000
 
 DAY = (
-    0.45, 0.28, 0.17, 0.12, 0.10, 0.13, 0.26, 0.50, 0.82, 1.02, 1.12, 1.20, 1.30, 1.24, 1.20, 1.25, 1.35, 1.46,
-    1.62, 1.84, 2.02, 1.96, 1.52, 0.92, 0.45,
+    0.45, 0.28, 0.17, 0.12, 0.10, 0.13, 0.26, 0.50, 0.82, 1.02, 1.12, 1.20, 1.30, 1.24, 1.20, 1.25, 1.35,
+    1.46, 1.62, 1.84, 2.02, 1.96, 1.52, 0.92, 0.45,
 )  # fmt: skip
 """Each hour from midnight to midnight: people are awake by day and chat in the evening. The mean is 1."""
 FIGURES = tuple(f"{what}_{q}" for what in ("wait", "response") for q in ("p50", "p90", "p99", "max"))

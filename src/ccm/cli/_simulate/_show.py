@@ -21,7 +21,9 @@ from ._report import Report, biggest
 TENANTS = 8
 """Tenants that get a row of their own; the rest shares one."""
 COLUMNS = 72
-"""Characters of a chart."""
+"""Characters of a chart, where there is room."""
+WIDE = 100
+"""Columns of a terminal from which on every figure has its place."""
 BARS = " ▁▂▃▄▅▆▇█"
 PLAIN_BARS = " .:-=+*#@"
 BAD = {"rejected": "red", "shed": "magenta", "expired": "yellow", "failed": "red", "cancelled": "dim"}
@@ -45,19 +47,23 @@ def print_reports(reports: Sequence[Report]) -> None:
 
 
 def _print_one(console: Console, report: Report) -> None:
-    run = report.rehearsal
-    console.print(_groups("per class", [(_class(p), group) for p, group in run.classes.items()]))
+    run, wide = report.rehearsal, console.width >= WIDE
+    if report.scenario.title:
+        console.print(Text(report.scenario.title, style="bold"))
+        console.print()
+    console.print(_groups("per class", [(_class(p), group) for p, group in run.classes.items()], wide))
     tenants = biggest(run)
     if len(tenants) > 1:
         rows = [(Text(name or "(default)"), group) for name, group in tenants[:TENANTS]]
         if len(tenants) > TENANTS:
             rest = GroupFigures.sum([group for _, group in tenants[TENANTS:]])
             rows.append((Text(f"{len(tenants) - TENANTS} others", style="dim"), rest))
-        console.print(_groups("per tenant, the biggest first", rows))
+        console.print(_groups("per tenant, the biggest first", rows, wide))
     for line in _facts(report):
         console.print(Text(line))
     console.print()
-    console.print(_timeline(run, _bars()))
+    console.print(_timeline(run, _bars(), min(COLUMNS, console.width - 32)))
+    console.print()
     if report.aimed:
         console.print(_targets(report))
     console.print(_laws(run))
@@ -70,40 +76,41 @@ def _class(priority: Priority) -> Text:
 # -- tables ------------------------------------------------------------------------------------------------
 
 
-def _groups(title: str, rows: Sequence[tuple[Text, GroupFigures]]) -> Table:
+def _groups(title: str, rows: Sequence[tuple[Text, GroupFigures]], wide: bool) -> Table:
     ends = [name for name in rows[0][1].outcomes if any(group.outcomes[name] for _, group in rows)]
-    table = make_table(
-        title, title.split(",")[0].removeprefix("per "), "messages", *ends, "wait p50", "p90", "p99", "max",
-        "service p50", "p99", "response p99",
-    )  # fmt: skip
+    figures = ["wait p50", "p90", "p99", "max", "service p50", "p99", "response p99"]
+    if not wide:
+        figures = ["wait p50", "p99", "max", "response p99"]
+    table = make_table(title, title.split(",")[0].removeprefix("per "), "messages", *ends, *figures)
     for name, group in rows:
         wait, service = group.wait.summary(), group.service.summary()
-        waits = (wait.p50, wait.p90, wait.p99, wait.max) if wait.count else ()
-        services = (service.p50, service.p99) if service.count else ()
-        response = (group.response.quantile(0.99),) if group.response.count else ()
+        waits = (wait.p50, wait.p90, wait.p99, wait.max) if wide else (wait.p50, wait.p99, wait.max)
+        services = (service.p50, service.p99) if wide else ()
         table.add_row(
-            name, str(group.messages), *(_count(group.outcomes[end]) for end in ends), *_times(waits, 4),
-            *_times(services, 2), *_times(response, 1),
+            name, str(group.messages), *(str(group.outcomes[end] or "-") for end in ends),
+            *_times(waits, wait.count), *_times(services, service.count),
+            *_times((group.response.quantile(0.99),), group.response.count),
         )  # fmt: skip
     return table
 
 
-def _count(number: int) -> str:
-    return str(number) if number else "-"
-
-
-def _times(seconds: Sequence[float], columns: int) -> list[str]:
-    return [duration(value) if value else "0" for value in seconds] or ["-"] * columns
+def _times(seconds: Sequence[float], count: int) -> list[str]:
+    """As people read them; of nothing at all, dashes."""
+    return [(duration(value) if value else "0") if count else "-" for value in seconds]
 
 
 def _facts(report: Report) -> Iterator[str]:
     run = report.rehearsal
     statistics = run.statistics
     rate = run.sent / run.duration if run.duration else 0.0
-    yield f"  {run.sent} messages in {run.duration:g} s, {rate:.1f} a second; the last outcome at {run.seconds:.1f} s"
     yield (
-        f"  slots: limit {statistics.limit}, at most {statistics.peak_running} at work; {_percent(run.used)} of the "
-        f"slot-seconds used, {_percent(run.goodput)} for answers; {run.replies_per_second:.1f} replies a second"
+        f"  {run.sent} messages in {run.duration:g} s, {rate:.1f} a second; "
+        f"the last one ended at {run.seconds:.1f} s"
+    )
+    yield (
+        f"  slots: limit {statistics.limit}, at most {statistics.peak_running} at work; "
+        f"{_percent(run.used)} of the slot-seconds used, {_percent(run.goodput)} for answers; "
+        f"{run.replies_per_second:.1f} replies a second"
     )
     yield f"  queue: at most {run.peak_waiting} waited"
     retries = sum(route.retries for route in statistics.routes.values())
@@ -137,7 +144,9 @@ def _targets(report: Report) -> Table:
 def _figure(name: str, value: float) -> str:
     if name in ("loss", "goodput"):
         return f"{value * 100:.4g} %"
-    return f"{value:.4g} /s" if name == "replies_per_second" else duration(value)
+    if name == "replies_per_second":
+        return f"{value:.4g} /s"
+    return duration(value) if value else "0"
 
 
 def _laws(run: Rehearsal) -> Table:
@@ -153,16 +162,15 @@ def _comparison(reports: Sequence[Report]) -> Table:
         priority for priority in Priority if any(r.rehearsal.classes[priority].wait.count for r in reports)
     ]
     table = make_table(
-        "side by side", *names, "messages", "answered", "lost", "goodput", "replies/s", "peak queue",
-        *(f"wait p99 {priority.name}" for priority in waits), "verdict", left=len(names),
+        "side by side; of each class the 99th percentile of the wait", *names, "messages", "lost", "goodput",
+        "replies/s", "queue", *(priority.name for priority in waits), "verdict", left=len(names),
     )  # fmt: skip
     for report in reports:
         run, total = report.rehearsal, report.rehearsal.total
         p99 = [run.classes[p].wait.quantile(0.99) for p in waits]
         table.add_row(
-            *map(str, report.varied.values()), str(run.sent), str(total.answered), _percent(total.loss),
-            _percent(run.goodput), f"{run.replies_per_second:.1f}", str(run.peak_waiting), *_times(p99, 0),
-            verdict(report.ok),
+            *map(str, report.varied.values()), str(run.sent), _percent(total.loss), _percent(run.goodput),
+            f"{run.replies_per_second:.1f}", str(run.peak_waiting), *_times(p99, 1), verdict(report.ok),
         )  # fmt: skip
     return table
 
@@ -179,15 +187,15 @@ def _bars() -> str:
     return BARS
 
 
-def _timeline(run: Rehearsal, bars: str) -> Table:
+def _timeline(run: Rehearsal, bars: str, columns: int) -> Table:
     line = run.timeline
-    per = max(1, math.ceil(len(line.arrivals) / COLUMNS))
+    per = max(1, math.ceil(len(line.arrivals) / columns))
     grid = Table(
-        title=f"timeline, {per * line.step:g} s a character", title_justify="left", title_style="bold", box=None,
-        pad_edge=False, padding=(0, 1),
+        title=f"timeline, {per * line.step:g} s a character", title_justify="left", title_style="bold",
+        box=None, pad_edge=False, padding=(0, 1),
     )  # fmt: skip
     grid.add_column("")
-    grid.add_column("", no_wrap=True, min_width=COLUMNS)
+    grid.add_column("", no_wrap=True, min_width=columns)
     grid.add_column("most", justify="right")
     for name, style, values, unit in _charts(line, per):
         most = max((value for value in values if value is not None), default=0.0)

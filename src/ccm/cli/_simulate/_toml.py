@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, final
 
 import attrs
@@ -13,7 +13,11 @@ from ccm.testing import Latency, constant, lognormal, uniform
 
 from .._console import UsageError
 
-LATENCIES = {"constant": (constant, 1), "uniform": (uniform, 2), "lognormal": (lognormal, 2)}
+LATENCIES: dict[str, tuple[Callable[..., Latency], int]] = {
+    "constant": (constant, 1),
+    "uniform": (uniform, 2),
+    "lognormal": (lognormal, 2),
+}
 LATENCY = "a number of seconds, 'constant:S', 'uniform:LOW,HIGH' or 'lognormal:MEDIAN,SIGMA'"
 CLASSES = {priority.name.lower(): priority for priority in Priority}
 
