@@ -1,7 +1,7 @@
 """What the documentation repeats: tables of what the code says, and what commands print.
 
-`python docs/tables.py` writes both. Run it after a setting, an event, a part of the statistics or what a command
-prints has changed; tests compare.
+`python docs/tables.py` writes both. Run it after a setting, an event, a part of the statistics or what a
+command prints has changed; tests compare.
 """
 
 from __future__ import annotations
