@@ -24,6 +24,7 @@ from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
 from ._errors import Expired, Outcome
 from ._outcome import Cancelled
+from ._overload import LoadWatch
 from ._record import TurnRecord
 from ._worker import Deliver, Pool
 
@@ -59,6 +60,8 @@ class Dispatcher:
         self.attempts = Attempts(self)
         self.pool = Pool(self.attempts, nursery, deliver)
         self.changes = Changes(self)
+        shedding = config.shedding if config.enabled else None
+        self.load = None if shedding is None else LoadWatch(shedding, self)
         self.on_room: Callable[[float], None] | None = None
         self.fallbacks: dict[int, TurnRecord] = {}
         self.idlers: list[trio.Event] = []
@@ -75,6 +78,8 @@ class Dispatcher:
 
     def launch(self, record: TurnRecord, now: float) -> None:
         """Give a turn that the scheduler has started to a worker. O(1)."""
+        if self.load is not None:
+            self.load.started(record.priority, 0.0)
         self.begin(record, now)
         self.pool.run(record)
 
@@ -90,7 +95,7 @@ class Dispatcher:
             deadline = record.useless
         record.deadline = deadline
         if deadline < self.wake:
-            self._wake_at(deadline)
+            self.wake_at(deadline)
         if self.scheduler.used > self.books.peak_running:
             self.books.peak_running = self.scheduler.used
         if self.bus.active:
@@ -125,6 +130,8 @@ class Dispatcher:
         record: Any = self.scheduler.next(now)
         if record is None:
             return None
+        if self.load is not None:
+            self.load.started(record.lane.klass, self.scheduler.delay)
         places = record.ledger.places
         places[record.place] -= 1
         places[RUNNING] += 1
@@ -144,7 +151,7 @@ class Dispatcher:
         """After every step: set the alarm, let senders in, tell who waits for silence, check G1."""
         deadline = self.scheduler.timers.next
         if deadline < self.wake:
-            self._wake_at(deadline)
+            self.wake_at(deadline)
         if self.on_room is not None:
             self.on_room(now)
         if self.idlers and not self.busy:
@@ -174,6 +181,11 @@ class Dispatcher:
             return 0.0
         return self.books.mean_service * (self.position(record) + 1) / self.scheduler.limit
 
+    def patience(self) -> float:
+        """Seconds after which half of what waits now should be gone. O(1)."""
+        scheduler = self.scheduler
+        return max(0.1, self.books.mean_service * (scheduler.waiting / scheduler.limit + 1) / 2)
+
     def check(self) -> None:
         """Assert that books, scheduler and sessions agree (law G1 and their own invariants)."""
         self.scheduler._check()
@@ -181,6 +193,8 @@ class Dispatcher:
         messages, sides = self.books.messages, self.books.sides
         messages._check()
         sides._check()
+        if self.load is not None:
+            self.load.core._check()
         places = [a + b for a, b in zip(messages.places, sides.places, strict=True)]
         assert places[RUNNING] == self.scheduler.used, places
         attached = self.changes.attached
@@ -221,7 +235,7 @@ class Dispatcher:
             self.changes.remember(record, shared)
         self.sessions.leave(session, now)
         if now + self._session_timeout < self.wake:
-            self._wake_at(now + self._session_timeout)
+            self.wake_at(now + self._session_timeout)
         if record.waiters is not None:
             waiters, record.waiters = record.waiters, None
             for task in waiters:
@@ -267,7 +281,7 @@ class Dispatcher:
             record.worker.interrupt()
         record.deadline = now + GRACE
         if record.deadline < self.wake:
-            self._wake_at(record.deadline)
+            self.wake_at(record.deadline)
 
     def interrupt_now(self, record: TurnRecord, by: str) -> None:
         """An interruption that was held back takes effect. O(1)."""
@@ -299,12 +313,13 @@ class Dispatcher:
         record.begun = now
         record.deadline = now + FALLBACK_SECONDS
         if record.deadline < self.wake:
-            self._wake_at(record.deadline)
+            self.wake_at(record.deadline)
         self.pool.run(record)
 
     # -- time ------------------------------------------------------------------------------------
 
-    def _wake_at(self, time: float) -> None:
+    def wake_at(self, time: float) -> None:
+        """Set the alarm; `time` is before `wake`, or all deadlines have been looked at. O(1)."""
         self.wake = time
         self._alarm.deadline = time
 
@@ -328,12 +343,14 @@ class Dispatcher:
             if self.bus.active:
                 self.bus.publish(events.SessionEnded(now, session.conversation, "expired"))
         self._trim(now)
+        if self.load is not None and now >= self.load.core.next_deadline():
+            self.load.judge(now)
         self.dispatch(now)
         # Whatever dispatch has started meanwhile has lowered the alarm by itself.
-        self._wake_at(
+        self.wake_at(
             min(
                 self.wake, overdue, self.scheduler.timers.next, self.sessions.next_deadline(),
-                self._next_trim,
+                self._next_trim, INF if self.load is None else self.load.core.next_deadline(),
             )
         )  # fmt: skip
 

@@ -115,6 +115,14 @@ class DrainStarted(Event):
 
 
 @attrs.frozen
+class SheddingChanged(Event):
+    """From now on the `low` and `normal` messages of these parts of the users are given up, 0 to 1."""
+
+    low: float
+    normal: float
+
+
+@attrs.frozen
 class AlertRaised(Event):
     """A value has reached a threshold: the alert is new, or its level is."""
 

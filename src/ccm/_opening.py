@@ -77,6 +77,7 @@ def _assemble(
     exits.callback(bus.close)  # when the last turn has ended, however late: its end is an event too
     dispatcher = Dispatcher(config, _scheduler(config), sessions, books, bus, nursery, deliver)
     tools.interrupt = dispatcher.interrupt_now
+    tools.load = dispatcher.load
     return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
 
 

@@ -65,6 +65,7 @@ class Statistics:
         side_received, side_outcomes: the same for the turns of side routes.
         slots_in_use, limit, peak_running: slots taken now (side turns included), existing, most ever taken.
         queues: what waits, by class (side turns included).
+        shedding: part of the users whose messages of a class are given up for lack of slots, 0 to 1.
         senders: tasks that wait in `submit` or `ask` for room (`Overflow.WAIT`).
         sessions: live conversations.
         arrivals, rates: messages received, and turns ended, per second.
@@ -95,6 +96,7 @@ class Statistics:
     side_received: int
     side_outcomes: Mapping[str, int]
     queues: Mapping[Priority, ClassQueue]
+    shedding: Mapping[Priority, float]
     senders: int
     sessions: SessionStatistics
     arrivals: Rates

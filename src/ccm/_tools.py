@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ._alerts import Watch
     from ._config import Config
+    from ._overload import LoadWatch
     from ._services import Services
 
 
@@ -23,17 +24,19 @@ class Tools:
     Attributes:
         config: the manager's settings.
         interrupt: `Dispatcher.interrupt_now`, for a turn that has held back an interruption.
+        load: who gives up messages in an overload; None when nobody does.
         services: the manager's services; empty until one is made.
         watch: who raises alerts; None without rules.
         nursery: owns background tasks of the parts; it is cancelled last, after the workers have ended.
     """
 
-    __slots__ = ("_contexts", "_pools", "config", "interrupt", "nursery", "services", "watch")
+    __slots__ = ("_contexts", "_pools", "config", "interrupt", "load", "nursery", "services", "watch")
 
     def __init__(self, config: Config, nursery: trio.Nursery) -> None:
         self.config = config
         self.nursery = nursery
         self.interrupt: Callable[[Any, str], None]
+        self.load: LoadWatch | None = None
         self.services: Services
         self.watch: Watch | None = None
         self._contexts: Contexts | None = None

@@ -47,8 +47,15 @@ class Turn:
 
     @property
     def degraded(self) -> str | None:
-        """None in a normal handler; "failed", "shed" or "expired" in a fallback handler."""
-        return self._record.degraded
+        """Why less than the usual is asked for, or None.
+
+        "failed", "shed" or "expired" in a fallback handler. In a normal one "overload" while messages are
+        given up because too much waits (`Config.shedding`): leave out what can be, such as an analyzer.
+        """
+        record = self._record
+        if record.degraded is None and (load := record.book.tools.load) is not None and load.core.level:
+            return "overload"
+        return record.degraded
 
     @property
     def text(self) -> str:

@@ -21,6 +21,7 @@ from ._events import (
     Retrying,
     SessionEnded,
     SessionStarted,
+    SheddingChanged,
     Started,
     Stuck,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Retrying",
     "SessionEnded",
     "SessionStarted",
+    "SheddingChanged",
     "Started",
     "Stuck",
 ]

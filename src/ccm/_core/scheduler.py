@@ -97,6 +97,10 @@ class Scheduler:
         self.limit = limit
         self._caps = tuple(limit - h for h in headroom)
 
+    def slots(self, priority: int) -> int:
+        """How many slots turns of the class may use. O(1)."""
+        return self._caps[priority]
+
     def may_start(self, key: str, tenant: str, priority: int, *, ordered: bool = True) -> bool:
         """Whether a turn arriving now would start at once. O(1)."""
         free = self.used < self._caps[priority] and tenant not in self.ready.full
@@ -237,6 +241,10 @@ class Scheduler:
         lane.unlink(entry)
         entry.state = DONE
         self._release(lane, now)
+
+    def waiting_in(self, klass: int) -> list[Entry]:
+        """The waiting turns of a class, in order of arrival. O(waiting)."""
+        return list(self._queued[klass].values())
 
     def waiting_entries(self) -> list[Entry]:
         """Everything that waits or retries, in order of arrival. O(n log n)."""
