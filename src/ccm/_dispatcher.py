@@ -6,7 +6,6 @@ scheduler and the workers agree, which is what the laws are checked against.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, final
 
@@ -26,6 +25,7 @@ from ._errors import Expired, Outcome
 from ._outcome import Cancelled
 from ._overload import LoadWatch
 from ._record import TurnRecord
+from ._stuck import report
 from ._worker import Deliver, Pool
 
 GRACE = 1.0
@@ -34,8 +34,6 @@ FALLBACK_SECONDS = 5.0
 """Seconds a fallback handler may take."""
 TRIM_SECONDS = 10.0
 """How often the pool looks for workers nobody needs."""
-
-log = logging.getLogger("ccm")
 
 
 @final
@@ -362,14 +360,7 @@ class Dispatcher:
             self.interrupt(record, "timeout", now)
         else:
             record.deadline = INF
-            self.books.stuck += 1
-            since = now - record.begun
-            log.warning(
-                "turn %d of route %r does not end: told to (%s) %.3g s ago; its handler swallows "
-                "trio.Cancelled or shields itself. Its slot stays taken until it ends.",
-                record.id, record.route.name, record.cancel_by, GRACE,
-            )  # fmt: skip
-            self.bus.publish(events.Stuck(now, record.id, record.key, record.route.name, since))
+            report(record, GRACE, self, now)
 
     def _trim(self, now: float) -> None:
         if now >= self._next_trim:

@@ -77,12 +77,27 @@ class Ended(Event):
 
 @attrs.frozen
 class Stuck(Event):
-    """A turn was told to end `since` seconds ago and still runs; its slot stays taken until it ends."""
+    """A turn that began `since` seconds ago was told to end and still runs.
+
+    Its slot and its conversation stay taken until it ends. `by` is who told it ("timeout", "stop", ...),
+    `where` is where its handler waits, and `advice` what its author can do.
+    """
 
     turn_id: int
     conversation: str
     route: str
     since: float
+    by: str = ""
+    where: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What the handler's author can do."""
+        return (
+            "Its handler swallows trio.Cancelled or shields itself; its slot stays taken until it ends. Run "
+            "what cannot be cancelled in `await turn.in_thread(...)`, which is abandoned when the turn is "
+            "cancelled, or in `turn.in_process(...)`, which is killed."
+        )
 
 
 @attrs.frozen

@@ -73,7 +73,12 @@ async def test_a_tenant_fills_its_share_of_the_queue_and_no_more(overflow: Overf
 @simulated
 async def test_an_urgent_message_displaces_one_of_its_own_tenant() -> None:
     gate = Gate()
-    settings: dict[str, Any] = {"limit": 1, "headroom": {}, "queue_limit": 10, "overflow": Overflow.SHED_LOWEST}
+    settings: dict[str, Any] = {
+        "limit": 1,
+        "headroom": {},
+        "queue_limit": 10,
+        "overflow": Overflow.SHED_LOWEST,
+    }
     async with opened(gate, tenant=TenantPolicy(queue_share=0.2), **settings, **CROWD) as manager:
         manager.submit_nowait(from_("x", 0))
         own = [manager.submit_nowait(from_("x", number)) for number in (1, 2)]

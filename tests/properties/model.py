@@ -97,8 +97,26 @@ class Replay:
         return {
             key: lane.effective(now, self.config.ageing)
             for key, lane in self.lanes.items()
-            if lane.waiting and not lane.running and lane.waiting[0].not_before <= now
+            if lane.waiting
+            and not lane.running
+            and lane.waiting[0].not_before <= now
+            and not self.full(lane.waiting[0].tenant)
         }
+
+    def waiting_of(self, tenant: str) -> int:
+        """Turns of a tenant that wait, those that are tried again aside."""
+        return sum(not (t.running or t.retrying) and t.tenant == tenant for t in self.turns.values())
+
+    def places(self, tenant: str) -> int:
+        """Turns of a tenant that may wait."""
+        return math.ceil((self.config.policy_of(tenant).queue_share or 1.0) * self.config.queue_limit)
+
+    def full(self, tenant: str) -> bool:
+        """Whether the tenant uses all the slots that it may."""
+        limit = self.config.policy_of(tenant).limit
+        return limit is not None and limit <= sum(
+            turn.running and turn.tenant == tenant for turn in self.turns.values()
+        )
 
     def neglected(self, now: float) -> list[tuple[str, ccm.Priority]]:
         """Startable lanes with a free slot that they may use (law G7: none)."""
