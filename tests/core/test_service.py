@@ -122,9 +122,11 @@ class Machine(RuleBasedStateMachine):
             self.queue.succeed(item, self.now)
 
     @rule(
-        data=st.data(), uniform=st.sampled_from([0.0, 0.5, 1.0]), busy=st.sampled_from([None, None, 0.25, 9.0]),
+        data=st.data(),
+        uniform=st.sampled_from([0.0, 0.5, 1.0]),
+        busy=st.sampled_from([None, None, 0.25, 9.0]),
         permanent=st.sampled_from([False, False, False, True]),
-    )  # fmt: skip
+    )
     @precondition(lambda self: self.running)
     def fail(self, data: st.DataObject, uniform: float, busy: float | None, permanent: bool) -> None:
         self.end(self.pick(data), uniform, busy, permanent=permanent)

@@ -126,14 +126,16 @@ SERVICE_BUGS = (
     ),
     Mutant(
         "a cancelled send hands in all the same", "G10 services", SHELL,
-        "        await checkpoint_if_cancelled()\n        job = self._job(data, source, priority, called=False)\n",
+        "        await checkpoint_if_cancelled()\n"
+        "        job = self._job(data, source, priority, called=False)\n",
         "        job = self._job(data, source, priority, called=False)\n",
         (CANCELLED,),
     ),
     Mutant(
         "an instance is at work on its first item for ever", "services", SHELL,
         "            _current.set(job)\n            await self._attempt(job)\n",
-        "            if job is first:\n                _current.set(job)\n            await self._attempt(job)\n",
+        "            if job is first:\n                _current.set(job)\n"
+        "            await self._attempt(job)\n",
         (SERVICES, FAILING),
     ),
     Mutant(
@@ -236,8 +238,8 @@ SERVICE_BUGS = (
     ),
     Mutant(
         "a fetch has the context of one caller", "batch", BATCHING,
-        '            self._context.run(partial(nursery.start_soon, self._fetch, batch, nursery, name="ccm batch"))\n',
-        '            nursery.start_soon(self._fetch, batch, nursery, name="ccm batch")\n',
+        'self._context.run(partial(nursery.start_soon, self._fetch, batch, nursery, name="ccm batch"))',
+        'nursery.start_soon(self._fetch, batch, nursery, name="ccm batch")',
         (BATCHER,),
     ),
 )  # fmt: skip

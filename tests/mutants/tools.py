@@ -132,9 +132,8 @@ TOOL_BUGS = (
     ),
     Mutant(
         "an invalidation is joined by later callers", "context", CACHE,
-        "            slot.flight = None\n            self._drop_value(slot)\n            self._drop_empty(slot)\n"
-        "        forgotten",
-        "            self._drop_value(slot)\n            self._drop_empty(slot)\n        forgotten",
+        "        for slot in slots:\n            slot.flight = None\n",
+        "        for slot in slots:\n",
         (CORE_CACHE,),
     ),
     Mutant(
