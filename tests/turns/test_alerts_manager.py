@@ -211,12 +211,10 @@ async def test_a_fallback_outside_of_the_slots_that_does_not_end() -> None:
         return "late"
 
     log = Log()
+    router = Router()
+    router.route("chat", fallback=stubborn)(takes(30))
     config = {"limit": 1, "headroom": {}, "max_wait": {Priority.NORMAL: 1.0}, "timeout": 60.0, "drain": 60.0}
-    rules = AlertRules(**OFF | {"stuck": Threshold(1, 5)})
-    settings = ccm.Config(debug=True, rate_limit=None, **config)
-    async with ccm.open_manager(
-        takes(30), config=settings, alerts=rules, on_alert=log, fallback=stubborn
-    ) as manager:
+    async with watched(router, log, stuck=Threshold(1, 5), config=config) as manager:
         for key in "ab":
             await manager.submit(say(conversation=key))
         await trio.sleep(12)
