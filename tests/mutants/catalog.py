@@ -9,6 +9,8 @@ from __future__ import annotations
 from .core import CORE
 from .manager import MANAGER
 from .mutant import Mutant
+from .services import SERVICE_BUGS
+from .tools import TOOL_BUGS
 from .turns import TURNS
 
-MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS
+MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS

@@ -52,6 +52,39 @@ async def test_a_cancelled_sender_leaves_nothing_and_its_place_to_others() -> No
 
 
 @simulated
+async def test_whoever_is_cancelled_hands_nothing_in() -> None:
+    async with opened(echo) as manager:
+        manager.service("work", Worker())
+        for hand_in in (manager.send, manager.call):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await hand_in("work", 1)
+            assert scope.cancelled_caught
+        assert manager.statistics().services["work"].received == 0
+
+
+@simulated
+async def test_the_place_of_a_cancelled_item_goes_to_a_sender_at_once() -> None:
+    worker = Worker(4)
+    came: list[float] = []
+
+    async def send() -> None:
+        await manager.send("work", "comes in")
+        came.append(trio.current_time())
+
+    async with opened(echo) as manager, trio.open_nursery() as nursery:
+        manager.service("work", worker, queue=1)
+        manager.send_nowait("work", "runs")
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as callers:
+                callers.start_soon(manager.call, "work", "waits")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(send)
+    assert came == [1]
+    assert worker.order == ["runs", "comes in"]
+
+
+@simulated
 async def test_a_cancelled_item_whose_function_raises_is_cancelled_and_not_tried_again() -> None:
     async def work(data: str) -> None:
         try:
@@ -95,9 +128,35 @@ async def test_services_are_there_while_turns_of_a_cancelled_manager_clean_up() 
     assert service.statistics().errors == 0
 
 
+@simulated
+async def test_what_turns_of_a_cancelled_manager_ask_for_is_tried_again_too() -> None:
+    saved: list[tuple[float, str]] = []
+
+    async def save(data: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if Service.current().attempt == 1:
+            raise ccm.Busy(retry_after=0.25)
+        saved.append((trio.current_time(), data))
+
+    async def handler(turn: ccm.Turn) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await turn.call("save", turn.text)
+
+    with trio.move_on_after(1):
+        async with opened(handler, drain=2) as manager:
+            manager.service("save", save, retry=RetryPolicy(attempts=2, base=0))
+            manager.send_nowait("save", "waits for its second attempt")
+            await manager.submit(say("partial"))
+            await trio.sleep_forever()
+    assert saved == [(0.25, "waits for its second attempt"), (3.25, "partial")]
+
+
 @FEW
 @given(seed=st.integers(0, 1000))
-def test_cancel_a_callerat_every_step(seed: int) -> None:
+def test_cancel_a_caller_at_every_step(seed: int) -> None:
     """Law G10: nothing is left of who went, and whoever stays gets the answer."""
 
     async def program(scope: trio.CancelScope) -> None:
@@ -127,7 +186,25 @@ def test_cancel_a_callerat_every_step(seed: int) -> None:
 
 @FEW
 @given(seed=st.integers(0, 1000))
-def test_cancel_the_managerat_every_step(seed: int) -> None:
+def test_a_send_is_cancelled_or_accepted_but_never_both(seed: int) -> None:
+    async def program(scope: trio.CancelScope) -> None:
+        worker, sent = Worker(), list[str]()
+
+        async with opened(echo) as manager:
+            manager.service("work", worker, queue=1)
+            with scope:
+                for data in "abcd":  # the first ones are accepted at once, the others wait for room
+                    await manager.send("work", data)
+                    sent.append(data)
+            await manager.wait_idle()
+        assert worker.order == sent
+
+    at_every_step(program, seed)
+
+
+@FEW
+@given(seed=st.integers(0, 1000))
+def test_cancel_the_manager_at_every_step(seed: int) -> None:
     async def program(scope: trio.CancelScope) -> None:
         worker = Worker(0.25)
         services: list[Service] = []

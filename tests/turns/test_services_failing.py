@@ -78,6 +78,30 @@ async def test_permanent_and_busy_mean_what_they_mean_in_a_handler() -> None:
         assert len(calls) == 7
 
 
+@simulated
+async def test_each_service_tries_again_in_its_own_time() -> None:
+    """One timekeeper serves them all: a later deadline of another service must not hide an earlier one."""
+    begun: list[tuple[str, float]] = []
+
+    def fails_once(name: str, retry_after: float) -> Any:
+        async def work(data: int) -> None:
+            await trio.lowlevel.checkpoint()
+            begun.append((name, trio.current_time()))
+            if Service.current().attempt == 1:
+                raise ccm.Busy(retry_after=retry_after)
+
+        return work
+
+    async with opened(echo) as manager:
+        for name, retry_after in (("late", 9), ("soon", 2), ("between", 5)):
+            manager.service(name, fails_once(name, retry_after), retry=RetryPolicy(attempts=2, base=0))
+            await manager.send(name, 1)
+            await trio.testing.wait_all_tasks_blocked()
+        await manager.wait_idle()
+    first = [("late", 0), ("soon", 0), ("between", 0)]
+    assert begun == [*first, ("soon", 2), ("between", 5), ("late", 9)]
+
+
 async def _load(*, broken: bool) -> dict[str, ServiceStatistics]:
     """Three services under load, one of which may fail all the time."""
 
