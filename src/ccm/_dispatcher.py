@@ -103,12 +103,15 @@ class Dispatcher:
         """The next turn, for the worker that has just ended one.
 
         One is enough: whatever could not start before the slot was free still cannot once it is taken again.
+        Unless a tenant has its own limit: then other slots may have been free all the time.
         """
         scheduler = self.scheduler
         if now >= scheduler.timers.next:
             self._due(now)
             self._fill(now)
         record = self._take(now) if scheduler.ready.count else None
+        if scheduler.ready.limited and scheduler.ready.count:
+            self._fill(now)
         if self.watched or scheduler.timers.next < self.wake:
             self.changed(now)
         return record

@@ -34,6 +34,19 @@ async def test_a_tenant_has_at_most_its_slots_and_others_the_rest() -> None:
 
 
 @simulated
+async def test_one_end_may_let_two_turns_start() -> None:
+    """Law G7: the conversation goes on with another tenant's turn, and the tenant has its slot back."""
+    handler = Recorder(takes(1))
+    async with opened(
+        handler, limit=3, headroom={}, tenants={"x": TenantPolicy(limit=1)}, **CROWD
+    ) as manager:
+        manager.submit_nowait(say("first", "a", tenant="x"))
+        manager.submit_nowait(say("then", "a", tenant="y"))
+        manager.submit_nowait(say("held", "b", tenant="x"))
+    assert sorted(handler.starts) == [(0, "first"), (1, "held"), (1, "then")]
+
+
+@simulated
 async def test_slots_of_a_tenant_are_given_back_whatever_ends_the_turn() -> None:
     async def fails(turn: ccm.Turn) -> None:
         if turn.text.endswith("0"):

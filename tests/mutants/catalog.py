@@ -10,7 +10,8 @@ from .core import CORE
 from .manager import MANAGER
 from .mutant import Mutant
 from .services import SERVICE_BUGS
+from .shedding import SHEDDING_AND_TENANTS
 from .tools import TOOL_BUGS
 from .turns import TURNS
 
-MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS
+MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS

@@ -103,13 +103,12 @@ class Replay:
             and not self.full(lane.waiting[0].tenant)
         }
 
-    def waiting_of(self, tenant: str) -> int:
-        """Turns of a tenant that wait, those that are tried again aside."""
-        return sum(not (t.running or t.retrying) and t.tenant == tenant for t in self.turns.values())
-
-    def places(self, tenant: str) -> int:
-        """Turns of a tenant that may wait."""
-        return math.ceil((self.config.policy_of(tenant).queue_share or 1.0) * self.config.queue_limit)
+    def crowded(self, tenant: str) -> bool:
+        """Whether as many turns of a tenant wait as may, and that is fewer than of all together."""
+        limit = self.config.queue_limit
+        places = math.ceil((self.config.policy_of(tenant).queue_share or 1.0) * limit)
+        waiting = sum(not (t.running or t.retrying) and t.tenant == tenant for t in self.turns.values())
+        return waiting >= places and places < limit
 
     def full(self, tenant: str) -> bool:
         """Whether the tenant uses all the slots that it may."""

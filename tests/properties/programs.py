@@ -165,7 +165,7 @@ TENANT_POLICIES = st.builds(
     rate_limit=st.sampled_from([None, False, ccm.RateLimit(1, per=1)]),
 )  # fmt: skip
 SLOTS_OF_TENANTS = st.dictionaries(
-    st.sampled_from(["", "t"]), st.builds(ccm.TenantPolicy, limit=st.integers(1, 2))
+    st.sampled_from(["t", "u"]), st.builds(ccm.TenantPolicy, limit=st.integers(1, 2))
 )
 HASTY = ccm.Shedding(interval=0.125, rotate=0.5, targets={ccm.HIGH: 0.0625, ccm.NORMAL: 0.125})
 # More work than slots, in many conversations, and no message that is refused for what it is.
@@ -192,7 +192,7 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> ccm.Config:
         "max_wait": st.dictionaries(PRIORITIES, ticks(1, 96), max_size=2),
         "timeout": ticks(32, 96),
         "weights": st.just({}) | st.fixed_dictionaries({"t": st.sampled_from([0.5, 2.0, 3.0])}),
-        "tenants": st.just({}) | st.dictionaries(st.sampled_from(["", "t"]), TENANT_POLICIES, min_size=1),
+        "tenants": st.just({}) | st.dictionaries(st.sampled_from(["t", "u"]), TENANT_POLICIES, min_size=1),
         "shedding": st.sampled_from([None, None, HASTY]),
         "max_sessions": st.sampled_from([1000, 1, 2, 4]),
         "session_timeout": st.sampled_from([1800.0, 0.25]),

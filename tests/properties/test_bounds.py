@@ -49,7 +49,7 @@ class Gate:
         starts = (
             lane is None and replay.running < replay.slots(send.priority) and not replay.full(send.tenant)
         )
-        if replay.waiting_of(send.tenant) >= replay.places(send.tenant) and not starts:
+        if replay.crowded(send.tenant) and not starts:
             return Reason.QUEUE_SHARE
         if replay.waiting >= config.queue_limit and not starts:
             return Reason.OVERLOADED
@@ -69,7 +69,7 @@ def check_displaced(replay: Replay, instant: Instant) -> None:
     victim = instant.turn
     assert victim is not None
     waiting = [t for t in replay.turns.values() if not (t.running or t.retrying)]
-    if replay.waiting_of(victim.tenant) >= replay.places(victim.tenant):
+    if replay.crowded(victim.tenant):
         waiting = [turn for turn in waiting if turn.tenant == victim.tenant]
     else:
         assert replay.waiting >= replay.config.queue_limit

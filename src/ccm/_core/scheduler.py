@@ -70,7 +70,6 @@ class Scheduler:
         self.loose: dict[str, int] = {}
         self.lane: Callable[[str], Lane | None] = self._lanes.get
         self.ready = ReadyLanes(self._charges, weight_of, limit_of)
-        self._limited = limit_of is not None
         self._queued: list[dict[int, Entry]] = [{} for _ in range(CLASSES)]
         self.timers: Timers[Lane | Entry] = Timers()
         self.running: dict[int, Entry] = {}
@@ -156,7 +155,7 @@ class Scheduler:
             if entry.ordered:
                 lanes[entry.key] = lane
             free = self.used < self._caps[entry.priority] and entry.not_before <= now and now < entry.expires
-            if free and not (self._limited and entry.tenant in self.ready.full):
+            if free and not (self.ready.limited and entry.tenant in self.ready.full):
                 entry.lane = lane
                 entry.state = RUNNING
                 entry.cost = self._charges.mean
@@ -165,7 +164,7 @@ class Scheduler:
                 self.running[entry.id] = entry
                 if self._by_seconds:
                     self._charges.uncharged.add(entry.id)
-                if self._limited:
+                if self.ready.limited:
                     self.ready.occupy(entry.tenant)
                 return True
             if not entry.ordered:
@@ -353,7 +352,7 @@ class Scheduler:
         self.delay = now - lane.since
         if alone and self._by_seconds:
             self._charges.uncharged.add(entry.id)
-        if self._limited:
+        if self.ready.limited:
             self.ready.occupy(entry.tenant)
         return entry
 
@@ -361,7 +360,7 @@ class Scheduler:
         if self.running.pop(entry.id, None) is not entry:
             raise ValueError(f"turn {entry.id} does not run; it is {STATES[entry.state]}")
         self.used -= 1
-        if self._limited:
+        if self.ready.limited:
             self.ready.vacate(entry.tenant, now)
         lane: Lane = entry.lane  # type: ignore[assignment]
         lane.running = None
