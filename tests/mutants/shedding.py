@@ -29,14 +29,6 @@ SHEDDING_AND_TENANTS = (
         (CORE,),
     ),
     Mutant(
-        "high is given up too",
-        "overload",
-        OVERLOAD,
-        "        if priority < _NORMAL or groups <= 0:\n",
-        "        if groups <= 0:\n",
-        (CORE,),
-    ),
-    Mutant(
         "normal goes before low",
         "overload",
         OVERLOAD,

@@ -172,7 +172,7 @@ class Overload:
     def gives_up(self, priority: int, tenant: str, user: str, now: float) -> bool:
         """Whether a message of this user and class is given up now. O(1)."""
         groups = self.level - STEPS * (LOW - priority)
-        if priority < _NORMAL or groups <= 0:
+        if groups <= 0:  # always, for classes more urgent than NORMAL
             return False
         epoch = floor(now / self._policy.rotate)
         return crc32(f"{epoch}\0{tenant}\0{user}".encode("utf-8", "surrogatepass")) % STEPS < groups
@@ -184,8 +184,6 @@ class Overload:
 
     def share(self, priority: int) -> float:
         """The part of the users whose messages of this class are given up, 0 to 1. O(1)."""
-        if priority < _NORMAL:
-            return 0.0
         return min(max(self.level - STEPS * (LOW - priority), 0), STEPS) / STEPS
 
     def _check(self) -> None:
