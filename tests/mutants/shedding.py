@@ -6,7 +6,6 @@ from .manager import DISPATCHER
 from .mutant import Mutant
 
 CORE = "tests/core/test_overload.py"
-MACHINE = "tests/core/test_scheduler_machine.py"
 SHEDDING = "tests/manager/test_shedding.py"
 TENANTS = "tests/manager/test_tenants.py"
 READY = "tests/core/test_ready.py"
@@ -140,7 +139,7 @@ SHEDDING_AND_TENANTS = (
         "_core/scheduler.py",
         "            if free and not (self.ready.limited and entry.tenant in self.ready.full):\n",
         "            if free:\n",
-        (MACHINE,),
+        (TENANTS,),
     ),
     Mutant(
         "a share of the queue is nobody's",
