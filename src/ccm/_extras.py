@@ -28,11 +28,13 @@ class Extras:
         superseded_by: the newer message that takes its place.
         rollback: unless it is answered, this turn leaves no trace in the history.
         withdrawn: who does not want this turn's own message answered any more, while others still do.
+        judged: the attempt whose time-out a provider's own limit has taken note of.
+        parked: tasks of it that wait for a permit; its time-out, with `spare` seconds left, waits with them.
     """
 
     __slots__ = (
-        "host", "members", "pending", "pieces", "rollback", "shields", "steered", "stream", "superseded_by",
-        "withdrawn",
+        "host", "judged", "members", "parked", "pending", "pieces", "rollback", "shields", "spare", "steered",
+        "stream", "superseded_by", "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -46,6 +48,8 @@ class Extras:
         self.superseded_by = ""
         self.rollback = False
         self.withdrawn: str | None = None
+        self.judged = self.parked = 0
+        self.spare = 0.0
 
     def readers(self) -> list[ReplyStream]:
         """Who reads along: for its own message and for those that joined it. O(members)."""
@@ -56,7 +60,7 @@ class Extras:
     def void(self) -> None:
         """The attempt is over and not the last one: what was said in it does not count. O(members)."""
         self.pieces.clear()
-        self.shields = 0
+        self.shields = self.parked = 0
         self.pending = None
         for reader in self.readers():
             reader.void()
