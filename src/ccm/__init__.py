@@ -13,10 +13,12 @@ from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Stopped
 from ._config import Config
+from ._core.adaptive import LimitController
 from ._core.alerts import Alert, AlertRules, AlertStatistics, Threshold
 from ._core.classify import by_content, matches
 from ._core.histogram import LatencySummary
 from ._core.history import HistoryEntry
+from ._core.permits import ProviderStatistics
 from ._core.routes import Route, Router
 from ._core.service import ServiceStatistics
 from ._errors import (
@@ -101,6 +103,7 @@ __all__ = [
     "HistoryEntry",
     "Lagged",
     "LatencySummary",
+    "LimitController",
     "Merged",
     "Message",
     "NoRoute",
@@ -111,6 +114,7 @@ __all__ = [
     "Permanent",
     "Priority",
     "ProviderLimit",
+    "ProviderStatistics",
     "RateLimit",
     "RateLimited",
     "Reason",

@@ -292,13 +292,15 @@ class Dispatcher:
     def degrade(self, record: TurnRecord, outcome: Outcome, why: str, now: float) -> None:
         """A waiting turn was shed or expired: its fallback answers at once, or it ends with `outcome`.
 
-        Fallbacks answer outside the slots, at most `limit` at a time; the turn counts as waiting meanwhile.
+        Fallbacks answer outside the slots, at most `Config.limit` at a time; meanwhile the turn counts as
+        waiting.
         """
         if record.place == RETRYING:
             record.ledger.move(RETRYING, WAITING)
             record.place = WAITING
         late = record.useless <= now
-        full = len(self.fallbacks) >= self.scheduler.limit or self.aborted
+        most = max(self.config.limit, self.scheduler.limit)  # the slots may be few because answers fail
+        full = len(self.fallbacks) >= most or self.aborted
         if record.route.fallback is None or late or full:
             self.end(record, outcome, now)
             return
@@ -318,6 +320,11 @@ class Dispatcher:
         self.pool.run(record)
 
     # -- time ------------------------------------------------------------------------------------
+
+    def remind(self, deadline: float) -> None:
+        """Look again at that time at the latest: a deadline has changed. O(1)."""
+        if deadline < self.wake:
+            self.wake_at(deadline)
 
     def wake_at(self, time: float) -> None:
         """Set the alarm; `time` is before `wake`, or all deadlines have been looked at. O(1)."""

@@ -138,6 +138,27 @@ class SheddingChanged(Event):
 
 
 @attrs.frozen
+class LimitChanged(Event):
+    """A limit that adapts was `before` and is now `limit`; `key` is the provider, "" the manager's slots.
+
+    `refused_share` is the share of attempts that were refused; 0 when it grew, or when it is not known.
+    """
+
+    key: str
+    limit: int
+    before: int
+    refused_share: float
+
+
+@attrs.frozen
+class ProviderPaused(Event):
+    """A provider said that it is busy: nobody asks it `until` then, on Trio's clock."""
+
+    key: str
+    until: float
+
+
+@attrs.frozen
 class AlertRaised(Event):
     """A value has reached a threshold: the alert is new, or its level is."""
 

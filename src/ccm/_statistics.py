@@ -10,6 +10,7 @@ import attrs
 from ._core.alerts import AlertStatistics
 from ._core.cache import CacheStatistics
 from ._core.histogram import LatencySummary
+from ._core.permits import ProviderStatistics
 from ._core.service import ServiceStatistics, bottlenecks
 from ._core.sessions import SessionStatistics
 from ._message import Priority
@@ -73,6 +74,7 @@ class Statistics:
         routes: figures of each route.
         channels: messages by channel.
         cache: figures of `Turn.context`.
+        providers: permits of each provider of `Config.provider_limits`, by name.
         services: figures of each service, by name.
         alerts: how many there were; all 0 without rules.
         storage: what keeps messages.
@@ -106,6 +108,7 @@ class Statistics:
     routes: Mapping[str, RouteStatistics]
     channels: ChannelStatistics
     cache: CacheStatistics
+    providers: Mapping[str, ProviderStatistics]
     services: Mapping[str, ServiceStatistics]
     alerts: AlertStatistics
     storage: Mapping[str, Any]
