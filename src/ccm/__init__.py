@@ -19,6 +19,7 @@ from ._core.histogram import LatencySummary
 from ._core.history import HistoryEntry
 from ._core.routes import Route, Router
 from ._core.service import ServiceStatistics
+from ._core.trends import Trends
 from ._errors import (
     Busy,
     BusyConversation,
@@ -137,6 +138,7 @@ __all__ = [
     "TenantPolicy",
     "Threshold",
     "TooManySessions",
+    "Trends",
     "Turn",
     "TurnCancelled",
     "by_content",

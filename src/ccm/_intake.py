@@ -60,6 +60,7 @@ class Intake:
         self._books = dispatcher.books
         self._bus = dispatcher.bus
         self._changes = dispatcher.changes
+        self._timeline = dispatcher.recorder.timeline
         self._limited = config.enabled and config.rate_limit is not None
         self._limiter = RateLimiter(default=config.rate_limit if self._limited else None)
         window = DedupeWindow[TurnRecord](window=config.dedupe_window) if config.dedupe_window else None
@@ -92,6 +93,8 @@ class Intake:
             raise TypeError(f"message must be a ccm.Message, got {message!r}; build one first")
         if self.closed or get_ident() != self._thread:
             self._refuse_use()
+        if now >= self._timeline.edge:
+            self._dispatcher.recorder.close(now)
         scheduler, admission = self._scheduler, self._admission
         if now >= scheduler.timers.next:
             self._dispatcher.dispatch(now)

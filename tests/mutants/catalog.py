@@ -9,6 +9,7 @@ from __future__ import annotations
 from .core import CORE
 from .manager import MANAGER
 from .mutant import Mutant
+from .trends import TRENDS
 from .turns import TURNS
 
-MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS
+MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS + TRENDS
