@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from ._core.lanes import RETRYING, RUNNING, WAITING
 from ._core.trends import Reading, Timeline, Trends
@@ -63,12 +63,14 @@ def _memory_meter() -> Callable[[], int | None]:
         import psutil
     except ImportError:
         return lambda: None
-    process = psutil.Process()
+    process: Any = None
 
     def memory() -> int | None:
+        nonlocal process
         try:
+            process = process or psutil.Process()
             rss: int = process.memory_info().rss
-        except psutil.Error:  # a system that does not tell
+        except (psutil.Error, OSError):  # a system that does not tell, or not now
             return None
         return rss
 

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import attrs
+import psutil
 import pytest
 import trio
 
@@ -381,23 +382,23 @@ async def test_memory_is_unknown_without_psutil(monkeypatch: pytest.MonkeyPatch)
         assert min(manager.trends().cpu) >= 0.0
 
 
+@pytest.mark.parametrize("what", ["__init__", "memory_info"])
+@pytest.mark.parametrize("error", [psutil.AccessDenied(), psutil.NoSuchProcess(1), OSError()], ids=repr)
 @simulated
-async def test_memory_is_unknown_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    import psutil
+async def test_memory_is_unknown_while_the_system_does_not_tell(
+    what: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> Any:
+        raise error
 
-    async with opened(echo) as manager:
-        await trio.sleep(1)
-        assert None not in manager.trends().memory
-        with monkeypatch.context() as patched:
-
-            def refuse(_: object) -> Any:
-                raise psutil.AccessDenied
-
-            patched.setattr(psutil.Process, "memory_info", refuse)
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil.Process, what, refuse)
+        async with opened(echo) as manager:
+            await trio.sleep(2)
+            assert manager.trends().memory == (None, None)
+            patched.undo()
             await trio.sleep(1)
-            assert manager.trends().memory[1:] == (None,)
-        await trio.sleep(1)
-        assert manager.trends().memory[2] is not None
+            assert manager.trends().memory[2] is not None
 
 
 def test_rows_can_be_put_on_the_wall_clock() -> None:
