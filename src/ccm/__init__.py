@@ -21,6 +21,7 @@ from ._core.history import HistoryEntry
 from ._core.permits import ProviderStatistics
 from ._core.routes import Route, Router
 from ._core.service import ServiceStatistics
+from ._core.trends import Trends
 from ._errors import (
     Busy,
     BusyConversation,
@@ -141,6 +142,7 @@ __all__ = [
     "TenantPolicy",
     "Threshold",
     "TooManySessions",
+    "Trends",
     "Turn",
     "TurnCancelled",
     "by_content",

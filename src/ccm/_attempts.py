@@ -113,6 +113,7 @@ class Attempts:
         if bus.active:
             bus.publish(events.Retrying(now, record.id, record.key, record.attempt, delay, repr(error)))
         self._detach(record)
+        self._dispatcher.recorder.close(now)
         record.ledger.move(RUNNING, RETRYING)
         record.place = RETRYING
         self._dispatcher.scheduler.retry(record, now, now + delay, now - record.begun, record.useless)
@@ -124,6 +125,7 @@ class Attempts:
             self._detach(record)
             record.attempt -= 1
             record.expires = record.useless  # it started in time; only its own deadline still counts
+            self._dispatcher.recorder.close(now)
             record.ledger.move(RUNNING, WAITING)
             record.place = WAITING
             self._dispatcher.scheduler.requeue(record, now)

@@ -26,6 +26,7 @@ from ._outcome import Cancelled
 from ._overload import LoadWatch
 from ._record import TurnRecord
 from ._stuck import report
+from ._trends import Recorder
 from ._worker import Deliver, Pool
 
 GRACE = 1.0
@@ -55,6 +56,8 @@ class Dispatcher:
         self.books = books
         self.bus = bus
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self.recorder = Recorder(books, scheduler, self.now())
+        self._timeline = self.recorder.timeline
         self.attempts = Attempts(self)
         self.pool = Pool(self.attempts, nursery, deliver)
         self.changes = Changes(self)
@@ -118,6 +121,8 @@ class Dispatcher:
 
     def dispatch(self, now: float) -> None:
         """Bring everything up to `now` and start every turn that may start (law G7). O(log n) each."""
+        if now >= self._timeline.edge:
+            self.recorder.close(now)
         if now >= self.scheduler.timers.next:
             self._due(now)
         self._fill(now)
@@ -206,6 +211,8 @@ class Dispatcher:
 
     def end(self, record: TurnRecord, outcome: Outcome | None, now: float) -> None:
         """Give a turn its outcome (None: it is answered): the one place where that happens. O(log n)."""
+        if now >= self._timeline.edge:
+            self.recorder.close(now)
         served, shared, extras = 0.0, outcome, record.extras
         if extras is not None and extras.withdrawn is not None:
             outcome = Cancelled(extras.withdrawn)

@@ -62,6 +62,7 @@ class Intake:
         self._bus = dispatcher.bus
         self._load = dispatcher.load
         self._changes = dispatcher.changes
+        self._timeline = dispatcher.recorder.timeline
         tenants = Tenants(config)
         self._limited = config.enabled and (tenants.rate is not None or bool(tenants.rates))
         self._limiter = RateLimiter(default=tenants.rate, overrides=tenants.rates)
@@ -96,6 +97,8 @@ class Intake:
             raise TypeError(f"message must be a ccm.Message, got {message!r}; build one first")
         if self.closed or get_ident() != self._thread:
             self._refuse_use()
+        if now >= self._timeline.edge:
+            self._dispatcher.recorder.close(now)
         scheduler, admission = self._scheduler, self._admission
         if now >= scheduler.timers.next:
             self._dispatcher.dispatch(now)
@@ -360,6 +363,7 @@ class Intake:
         Their messages have reached the manager, so each has its outcome in the books. Who stood behind them
         is let in by the step that called this.
         """
+        self._dispatcher.recorder.close(now)
         gone = [sender for sender in self.senders if sender.message.conversation == conversation]
         for sender in gone:
             self.senders.remove(sender)

@@ -55,6 +55,7 @@ class Slots:
         limit = self._controller.observe(now, used, overloaded=overloaded, full=used >= self._open)
         if limit == before:
             return
+        dispatcher.recorder.close(now)
         self._set(limit)
         if dispatcher.bus.active:
             share = self._controller.share

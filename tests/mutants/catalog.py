@@ -12,6 +12,9 @@ from .mutant import Mutant
 from .services import SERVICE_BUGS
 from .shedding import SHEDDING_AND_TENANTS
 from .tools import TOOL_BUGS
+from .trends import TRENDS
 from .turns import TURNS
 
-MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS
+MUTANTS: tuple[Mutant, ...] = (
+    CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS + TRENDS
+)

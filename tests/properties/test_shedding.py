@@ -34,7 +34,7 @@ def worst(values: Sequence[float | None]) -> float:
 
 @pytest.mark.slow
 def test_fivefold_overload_for_ten_minutes() -> None:
-    """HIGH alone is as much as its 46 slots can answer, so NORMAL and LOW are given up nearly all of the time.
+    """HIGH alone is as much as its 46 slots can answer: NORMAL and LOW are given up nearly all of the time.
 
     As without shedding, goodput is that of the slots which the overloading classes may use: see
     `test_overload.py`.
@@ -62,7 +62,9 @@ def test_the_same_number_is_answered_and_nobody_waits_long() -> None:
     )
     assert plain.ok
     assert shedding.ok
-    assert sum(shedding.timeline.outcomes["replied"][:60]) >= 0.99 * sum(plain.timeline.outcomes["replied"][:60])
+    assert sum(shedding.timeline.outcomes["replied"][:60]) >= 0.99 * sum(
+        plain.timeline.outcomes["replied"][:60]
+    )
     with_it, without = (worst(run.timeline.wait_p99[ccm.NORMAL][20:60]) for run in (shedding, plain))
     assert with_it < 2.0
     assert without > 3 * with_it
