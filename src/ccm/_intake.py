@@ -61,6 +61,7 @@ class Intake:
         self._books = dispatcher.books
         self._bus = dispatcher.bus
         self._load = dispatcher.load
+        self._let_in = self._enter if self._load is None else self._enter_unless_shed
         self._changes = dispatcher.changes
         self._timeline = dispatcher.recorder.timeline
         tenants = Tenants(config)
@@ -134,10 +135,10 @@ class Intake:
             self._displace(verdict, now)
         record = self._record(message, route, priority, self._books.messages, now)
         if decision is None:
-            self._put(record, now)
+            self._let_in(record, now)
         elif isinstance(decision, Proceed):
             record.not_before = decision.not_before
-            self._put(record, now)
+            self._let_in(record, now)
         else:
             self._place(record, decision, now)
         record.asked = asked
@@ -166,7 +167,7 @@ class Intake:
             self._publish_refusal(message, reason, now)
             return
         record = self._record(message, route, priority, self._books.sides, now)
-        self._put(record, now)
+        self._let_in(record, now)
         record.asked = True  # its reply, if any, goes to nobody
 
     def _session(self, conversation: str) -> Session | None:
@@ -238,17 +239,17 @@ class Intake:
             changes.supersede(decision.running, decision.waiting, by, decision.rollback, now)
             self._enter(record, now)
 
-    def _put(self, record: TurnRecord, now: float) -> None:
+    def _enter_unless_shed(self, record: TurnRecord, now: float) -> None:
         """Let a turn in, unless it is given up because too much waits already."""
-        if self._load is not None:
-            shed = self._load.arrives(record.message, record.priority, record.ordered, now)
-            if shed is not None:
-                record.place = WAITING
-                record.ledger.accept(WAITING)
-                self._announce(record, now)
-                self._dispatcher.degrade(record, shed, "shed", now)
-                return
-        self._enter(record, now)
+        assert self._load is not None
+        shed = self._load.arrives(record.message, record.priority, record.ordered, now)
+        if shed is None:
+            self._enter(record, now)
+            return
+        record.place = WAITING
+        record.ledger.accept(WAITING)
+        self._announce(record, now)
+        self._dispatcher.degrade(record, shed, "shed", now)
 
     def _enter(self, record: TurnRecord, now: float) -> None:
         """Put a turn where it belongs: to a worker, or into its lane."""
