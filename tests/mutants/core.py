@@ -99,13 +99,13 @@ CORE = (
         "uncharged turns are corrected", "G5", SCHEDULER,
         "                    self._charges.uncharged.add(entry.id)\n                return True\n",
         "                    pass\n                return True\n",
-        (FAIRNESS,),
+        (f"{FAIRNESS}::test_seconds_nobody_competed_for_are_not_charged",),
     ),
     Mutant(
         "no ageing", "G6", LANES,
         "        if klass <= HIGH:\n",
         "        if klass <= LOW:\n",
-        (FAIRNESS,),
+        (f"{FAIRNESS}::test_g6_an_aged_lane_is_served_within_a_bound",),
     ),
     Mutant(
         "ageing up to CRITICAL", "G6", LANES,
@@ -173,7 +173,7 @@ CORE = (
         "stale timers stay", "G8", "_core/timers.py",
         "        if len(heap) > 2 * live + _SLACK:\n",
         "        if len(heap) < 0:\n",
-        (COSTS, "tests/core/test_timers.py"),
+        ("tests/core/test_timers.py", COSTS),
     ),
     Mutant(
         "entries of those who left stay", "G8", "_core/fair.py",

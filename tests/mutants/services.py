@@ -144,6 +144,30 @@ SERVICE_BUGS = (
         "        if self._closed or self._closing:\n",
         (SERVICES,),
     ),
+    Mutant(
+        "a cancelled manager gives its services no time", "G12 services", SHELL,
+        "trio.CancelScope(shield=True, deadline=until)",
+        "trio.CancelScope(deadline=until)",
+        (CANCELLED,),
+    ),
+    Mutant(
+        "services are not closed before the deadline", "G12 services", SHELL,
+        "shield=True, deadline=until):\n            await self.wait_idle()\n",
+        "shield=True, deadline=until):\n            await trio.sleep_until(until)\n",
+        (SERVICES,),
+    ),
+    Mutant(
+        "what ends the program leaves no dead letter", "G1 services", SHELL,
+        "        self._bury(job, error)\n        raise error\n",
+        "        raise error\n",
+        (FAILING,),
+    ),
+    Mutant(
+        "what failed together comes back together", "retry", SHELL,
+        "job.queue.fail(job, self._now(), random.random(), busy",
+        "job.queue.fail(job, self._now(), 1.0, busy",
+        (FAILING,),
+    ),
     # -- cycles ----------------------------------------------------------------------------------
     Mutant(
         "a past wait counts for cycles", "services", SHELL,

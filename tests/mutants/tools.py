@@ -84,6 +84,18 @@ TOOL_BUGS = (
         "                await self._call(self._on_alert, event)\n            bus.publish(event)\n",
         (ALERTS,),
     ),
+    Mutant(
+        "a limited user raises an alert of overload", "alerts", WATCH,
+        "(Reason.OVERLOADED, Reason.TOO_MANY_SESSIONS)",
+        "(Reason.OVERLOADED, Reason.TOO_MANY_SESSIONS, Reason.RATE_LIMITED)",
+        (ALERTS,),
+    ),
+    Mutant(
+        "what expires is no overload", "alerts", WATCH,
+        'outcomes["shed"] + outcomes["expired"] + refused',
+        'outcomes["shed"] + refused',
+        (ALERTS,),
+    ),
     # -- pools -----------------------------------------------------------------------------------
     Mutant(
         "each call has places of its own", "G8 pools", PLACES,
@@ -96,6 +108,7 @@ TOOL_BUGS = (
         "abandon_on_cancel=True",
         "abandon_on_cancel=False",
         (f"{POOLS}::test_an_abandoned_thread_keeps_its_place_until_it_has_ended",),
+        slow=True,
     ),
     Mutant(
         "a dead worker breaks the other calls", "pools", PLACES,
@@ -109,6 +122,7 @@ TOOL_BUGS = (
         "        for scope in self._strays:\n            scope.cancel()\n",
         "",
         (f"{POOLS}::test_a_call_from_outside_of_its_turn_ends_with_the_manager",),
+        slow=True,
     ),
     Mutant(
         "calls from outside pile up", "G8 pools", PLACES,
@@ -184,6 +198,12 @@ TOOL_BUGS = (
         "            session.context = None\n",
         (CONTEXT,),
     ),
+    Mutant(
+        "the end of a session clears all contexts", "context", LOADS,
+        "        self._cache.forget_conversation(self._conversation)\n",
+        "        self._cache.forget_where(lambda _: True)\n",
+        (CONTEXT,),
+    ),
     # -- streams ---------------------------------------------------------------------------------
     Mutant(
         "the text is doubled after Restarted", "trap 25", STREAM,
@@ -213,6 +233,12 @@ TOOL_BUGS = (
         "the end of an answer that was not sent is lost", "streams", STREAM,
         "            elif answer != said:\n                self._tail = [answer[len(said) :]]\n",
         "",
+        (STREAMING,),
+    ),
+    Mutant(
+        "who joined a turn reads only what was sent", "trap 13", STREAM,
+        "isinstance(outcome, (Replied, Merged))",
+        "isinstance(outcome, Replied)",
         (STREAMING,),
     ),
     Mutant(

@@ -37,7 +37,7 @@ class Log:
 async def watched(
     handler: Any, on_alert: Any = None, *, config: dict[str, Any] | None = None, **rules: Any
 ) -> AsyncIterator[ConversationManager]:
-    settings = ccm.Config(debug=True, rate_limit=None, **(config or {}))
+    settings = ccm.Config(**{"debug": True, "rate_limit": None} | (config or {}))
     alerts = AlertRules(**OFF | rules)
     async with ccm.open_manager(handler, config=settings, alerts=alerts, on_alert=on_alert) as manager:
         yield manager
@@ -183,6 +183,30 @@ async def test_the_rate_of_shedding() -> None:
                 await manager.submit(say(conversation=f"c{n}"))
         await trio.sleep(4.5)
     assert log.news == [(1, "shed_rate", "", "critical"), (3, "shed_rate", "", "clear")]
+
+
+@pytest.mark.parametrize(
+    ("config", "lost"),
+    [
+        ({"queue_limit": 1}, 4),
+        ({"queue_limit": 1, "overflow": "shed_lowest"}, 4),
+        ({"max_sessions": 2}, 4),
+        ({"max_wait": {Priority.NORMAL: 1.0, Priority.HIGH: 1.0}}, 5),
+        ({"rate_limit": ccm.RateLimit(2, per=60)}, 0),
+    ],
+    ids=["overloaded", "shed", "sessions", "expired", "rate limit"],
+)
+@simulated
+async def test_what_overload_costs_is_counted_per_second(config: dict[str, Any], lost: int) -> None:
+    config = {"limit": 1, "headroom": {}, "timeout": 60.0} | config
+    async with watched(takes(9), shed_rate=Threshold(1, 9), config=config) as manager:
+        for n in range(6):
+            with suppress(ccm.Rejected):
+                priority = Priority.HIGH if n > 1 else Priority.NORMAL
+                await manager.submit(say(conversation=f"c{n}", priority=priority))
+        await trio.sleep(2.5)
+        # The last look was after two seconds.
+        assert [alert.value for alert in manager.alerts] == ([lost / 2.0] if lost else [])
 
 
 @simulated

@@ -180,6 +180,17 @@ async def test_a_caller_that_leaves_harms_nobody() -> None:
 
 
 @simulated
+async def test_whoever_is_cancelled_asks_for_nothing() -> None:
+    store = Store()
+    async with Batcher(store, max_size=1) as batch:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await batch("a")
+        assert scope.cancelled_caught
+    assert (store.fetches, batch.statistics().calls) == ([], 0)
+
+
+@simulated
 async def test_a_fetch_nobody_waits_for_is_cancelled_and_its_place_free() -> None:
     store, got = Store(), list[Any]()
     async with Batcher(store, max_delay=0, concurrency=1) as batch:

@@ -135,6 +135,16 @@ async def test_the_values_of_a_session_go_with_it(how: str) -> None:
 
 
 @simulated
+async def test_the_values_of_other_sessions_stay() -> None:
+    load = Loader(0.0)
+    async with opened(asks(load, ttl=inf), max_sessions=2) as manager:
+        for key in "abc":  # the third evicts the first
+            await text(manager, key)
+        assert cache_of(manager)._conversations.keys() == {"b", "c"}
+        assert await text(manager, "b") == "value 2"
+
+
+@simulated
 async def test_the_bound_is_of_all_conversations_together() -> None:
     load = Loader(0.0)
     async with opened(asks(load), cache_size=3) as manager:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ccm
 from ccm import RetryPolicy, Service
+from ccm.testing import simulate
 from tests.manager.kit import echo, opened, say, simulated
 from tests.turns.service_kit import Worker, at_every_step
 
@@ -126,6 +128,47 @@ async def test_services_are_there_while_turns_of_a_cancelled_manager_clean_up() 
             await trio.sleep_forever()
     assert saved == ["before", "partial"]
     assert service.statistics().errors == 0
+
+
+@simulated
+async def test_services_of_a_cancelled_manager_have_the_time_of_its_drain() -> None:
+    worker = Worker(2)
+    with trio.move_on_after(1):
+        async with opened(echo, drain=4.5) as manager:
+            manager.service("work", worker)
+            for data in "abcd":
+                manager.send_nowait("work", data)
+            await trio.sleep_forever()
+    assert trio.current_time() == 5.5
+    assert worker.order == ["a", "b", "c"]
+    assert worker.cancelled == ["c"]
+    figures = manager.statistics().services["work"]
+    assert (figures.done, figures.cancelled) == (2, 2)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_service_that_does_not_end_is_named(cancelled: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(data: int) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(9)
+
+    async def program() -> None:
+        with trio.CancelScope() as scope:
+            async with opened(echo, drain=2) as manager:
+                manager.service("sound", Worker(9))
+                manager.service("stubborn", work)
+                for name in ("sound", "stubborn"):
+                    manager.send_nowait(name, 1)
+                if cancelled:
+                    scope.cancel()
+                    await trio.sleep_forever()
+        assert trio.current_time() == 9
+        figures = manager.statistics().services["stubborn"]
+        assert (figures.done, figures.processing) == (1, 0)
+
+    simulate(program)
+    (warning,) = [record for record in caplog.records if "does not end" in record.message]
+    assert "service 'stubborn'" in warning.message
 
 
 @simulated

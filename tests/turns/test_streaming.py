@@ -194,6 +194,18 @@ async def test_readers_of_a_merged_turn_all_get_its_pieces() -> None:
 
 
 @simulated
+async def test_readers_of_a_merged_turn_all_get_an_answer_that_was_not_sent() -> None:
+    readers = [Reader(), Reader()]
+    handler = Recorder(speaks("a", returns="ab"))
+    async with opened(handler, on_busy="merge", settle=1, **PATIENT) as manager:
+        async with trio.open_nursery() as nursery:
+            for number, reader in enumerate(readers):
+                nursery.start_soon(reader, manager, say(str(number)))
+        assert manager.statistics().outcomes["merged"] == 1
+    assert [reader.pieces for reader in readers] == [["a", "b"], ["a", "b"]]
+
+
+@simulated
 async def test_a_reader_whose_message_is_read_late_gets_what_came_before() -> None:
     async def handler(turn: Turn) -> None:
         await turn.send("a")
@@ -261,19 +273,20 @@ async def test_an_attempt_that_had_said_nothing_is_not_told() -> None:
     assert not isinstance(reader.pieces[0], Restarted)
 
 
+@pytest.mark.parametrize("answer", ["all", "half of it", "half"])
 @simulated
-async def test_an_attempt_that_returns_its_answer_begins_the_stream_again_too() -> None:
+async def test_an_attempt_that_returns_its_answer_begins_the_stream_again_too(answer: str) -> None:
     async def handler(turn: Turn) -> str:
         if turn.attempt == 1:
             await turn.send("half")
         if turn.attempt < 3:
             raise ConnectionError
-        return "all"
+        return answer
 
     reader = Reader()
     async with opened(handler, retry=RetryPolicy(attempts=3, base=0)) as manager:
         await reader(manager, say())
-    assert reader.pieces == ["half", "", "all"]
+    assert reader.pieces == ["half", "", answer]
     marker = reader.pieces[1]
     assert isinstance(marker, Restarted)
     assert marker.attempt == 3
