@@ -20,7 +20,8 @@ class Recorder:
     """One manager's trends, from its opening on.
 
     Whoever changes what is counted calls `close` first when `now >= timeline.edge`: before a message is
-    judged, before a turn ends, starts or goes back to wait. That comparison is all that a message costs.
+    judged, before a turn ends, starts or goes back to wait, before the limit changes. That comparison is all
+    that a message costs.
 
     Attributes:
         timeline: the rows.
