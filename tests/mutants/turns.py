@@ -106,7 +106,7 @@ TURNS = (
     Mutant(
         "a retracted answer stays in the history", "retract", CHANGES,
         "            history.take_out(turn_id)\n",
-        "            record.session.history.take_out(-turn_id)\n",
+        "            history.take_out(-turn_id)\n",
         (PAIRWISE,),
     ),
     Mutant(
