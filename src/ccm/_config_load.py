@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -45,9 +45,20 @@ def load(
 ) -> tuple[C, dict[str, str]]:
     """The settings, and the source of each: "default", the file, or the variable's name."""
     fields = {a.name: a for a in attrs.fields(cls)}
+    return _combine(cls, [*_from_file(path), *_from_env(os.environ if env is None else env, fields)])
+
+
+def from_table(cls: type[C], table: Mapping[str, Any], source: str) -> C:
+    """The settings in a table that has been read from `source` already; the environment is not asked."""
+    config, _ = _combine(cls, [(name, value, source) for name, value in table.items()])
+    return config
+
+
+def _combine(cls: type[C], found: Iterable[tuple[str, Any, str]]) -> tuple[C, dict[str, str]]:
+    fields = [a.name for a in attrs.fields(cls)]
     values: dict[str, Any] = {}
     sources = dict.fromkeys(fields, "default")
-    for name, value, source in [*_from_file(path), *_from_env(os.environ if env is None else env, fields)]:
+    for name, value, source in found:
         if name not in fields:
             raise ConfigError(f"unknown setting {name!r} in {source}; known are: {', '.join(fields)}")
         try:

@@ -76,7 +76,7 @@ def _assemble(
     tools.bus = bus = Bus()
     exits.callback(bus.close)  # when the last turn has ended, however late: its end is an event too
     dispatcher = Dispatcher(config, _scheduler(config), sessions, books, bus, nursery, deliver)
-    tools.interrupt, tools.remind = dispatcher.interrupt_now, dispatcher.remind
+    tools.interrupt, tools.remind = dispatcher.interrupt_now, dispatcher.expect
     tools.load = dispatcher.load
     return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
 

@@ -28,7 +28,7 @@ class Tools:
         bus: where events are told.
         interrupt: `Dispatcher.interrupt_now`, for a turn that has held back an interruption.
         load: who gives up messages in an overload; None when nobody does.
-        remind: `Dispatcher.remind`, for a turn whose deadline has changed.
+        remind: `Dispatcher.expect`, for a turn whose deadline has changed.
         services: the manager's services; empty until one is made.
         watch: who raises alerts; None without rules.
         nursery: owns background tasks of the parts; it is cancelled last, after the workers have ended.

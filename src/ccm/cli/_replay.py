@@ -156,7 +156,7 @@ def replay(arguments: argparse.Namespace) -> int:
     handler = load_handler(arguments.handler) if arguments.handler else job.stand_in
     arrivals, malformed = job.read()
     if malformed:
-        _tell(malformed)
+        tell(malformed)
         if arguments.strict:
             raise UsageError(
                 f"{_count(malformed)}; mend the logs, or leave out --strict to go on without them"
@@ -183,7 +183,8 @@ def _notes(malformed: list[MalformedLine]) -> tuple[str, ...]:
     return (f"{_count(malformed)} left out, see above",) if malformed else ()
 
 
-def _tell(malformed: list[MalformedLine]) -> None:
+def tell(malformed: list[MalformedLine]) -> None:
+    """Malformed lines for people, on stderr: the first ones, and how many there are more."""
     for line in malformed[:SHOWN]:
         text = line.text if len(line.text) <= 80 else line.text[:77] + "..."
         say(f"{line.file}:{line.line}: {line.reason}: {text!r}")

@@ -36,7 +36,8 @@ REPORT_EVERY = 5.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
-def _console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False) -> Console:
+    """Where tables go: as wide as the terminal, or `WIDTH` columns."""
     stream = sys.stderr if stderr else sys.stdout
     console = Console(file=stream, markup=False, highlight=False, emoji=False)
     return console if console.is_terminal else Console(
@@ -46,7 +47,7 @@ def _console(*, stderr: bool = False) -> Console:
 
 def on_terminal() -> bool:
     """Whether somebody watches stdout."""
-    return _console().is_terminal and not _console().is_dumb_terminal
+    return make_console().is_terminal and not make_console().is_dumb_terminal
 
 
 def duration(seconds: float) -> str:
@@ -60,13 +61,15 @@ def _name(priority: Priority | None) -> Text:
     return Text("-") if priority is None else Text(priority.name, style=STYLES[priority])
 
 
-def _verdict(met: bool | None) -> Text:
+def verdict(met: bool | None) -> Text:
+    """Whether something was met; None was not judged."""
     if met is None:
         return Text("-", style="dim")
     return Text("ok", style="bold green") if met else Text("MISSED", style="bold red")
 
 
-def _table(title: str, *columns: str, left: int = 1, widths: tuple[int, ...] = ()) -> Table:
+def make_table(title: str, *columns: str, left: int = 1, widths: tuple[int, ...] = ()) -> Table:
+    """An empty table: the first `left` columns are words, the others are figures."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         # Widths given beforehand keep a table that is drawn again and again from jumping.
@@ -80,7 +83,7 @@ def _table(title: str, *columns: str, left: int = 1, widths: tuple[int, ...] = (
 
 def print_report(report: Report) -> None:
     """The tables at the end of a run, on stdout."""
-    console = _console()
+    console = make_console()
     console.print(_classes(report))
     _print_conservation(console, report)
     console.print(_checks(report))
@@ -99,9 +102,9 @@ def print_report(report: Report) -> None:
 def _classes(report: Report) -> Table:
     aimed = any(row.target is not None for row in report.rows)
     columns = ["class", "turns", "answered", "wait p50", "wait p99", "response p50", "response p99"]
-    table = _table("per class", *columns, *(["target", "verdict"] if aimed else []))
+    table = make_table("per class", *columns, *(["target", "verdict"] if aimed else []))
     for row in report.rows:
-        judged = (_target(row.target), _verdict(row.met)) if aimed else ()
+        judged = (_target(row.target), verdict(row.met)) if aimed else ()
         table.add_row(_name(row.priority), *_figures(row), *judged)
     return table
 
@@ -125,7 +128,7 @@ def _print_conservation(console: Console, report: Report) -> None:
         console.print(f"  side turns: {statistics.side_received} received = {' + '.join(ends) or '0'}")
     loss = Text(f"  unanswered: {report.unanswered}")
     if report.answer_all:
-        loss.append(" (target 0) ").append_text(_verdict(not report.unanswered))
+        loss.append(" (target 0) ").append_text(verdict(not report.unanswered))
     console.print(loss)
     for reason, count in statistics.rejected.items():
         if count:
@@ -133,11 +136,11 @@ def _print_conservation(console: Console, report: Report) -> None:
 
 
 def _checks(report: Report) -> Table:
-    table = _table("laws and checks", "law", "promise", "figures", "verdict", left=3)
+    table = make_table("laws and checks", "law", "promise", "figures", "verdict", left=3)
     table.columns[2].no_wrap = False
     for check in report.checks:
         law = check.law if check.law.startswith("G") else ""
-        table.add_row(law, check.promise, Text(check.detail), _verdict(check.ok))
+        table.add_row(law, check.promise, Text(check.detail), verdict(check.ok))
     return table
 
 
@@ -148,7 +151,7 @@ def _checks(report: Report) -> Table:
 def live_demo() -> Iterator[Callable[[View], None]]:
     """A picture of the demo on stdout that is drawn again whenever it is called with a `View`."""
     # Drawn by whoever calls, not by a thread of its own: it must not read what is being changed.
-    with Live(console=_console(), auto_refresh=False, transient=True) as live:
+    with Live(console=make_console(), auto_refresh=False, transient=True) as live:
         yield lambda view: live.update(_picture(view), refresh=True)
 
 
@@ -162,13 +165,13 @@ def _picture(view: View) -> Group:
     head.add_row(Text("slots"), _bar(statistics.slots_in_use, statistics.limit),
                  f"{statistics.slots_in_use} of {statistics.limit} in use",
                  f"{statistics.sessions.active} conversations active, {view.elapsed:.1f} s")  # fmt: skip
-    table = _table(
+    table = make_table(
         "", "class", "waiting", "running", "done", "wait p50", "wait p99", "response p99", "target",
         widths=(8, 7, 7, 6, 8, 8, 12, 9),
     )  # fmt: skip
     for priority, figures in witness.classes.items():
         table.add_row(_name(priority), *_now(figures), _target(TARGETS.get(priority)))
-    said = _table(
+    said = make_table(
         "latest answers", "class", "who", "said", "answered after", left=3, widths=(8, 26, 34, 14)
     )  # fmt: skip
     for answer in witness.recent:
@@ -196,7 +199,7 @@ def _now(figures: ClassFigures) -> list[str]:
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[View], None]]:
     """A progress bar on stderr with rate and remaining time; without a terminal, a line now and then."""
-    console = _console(stderr=True)
+    console = make_console(stderr=True)
     if not console.is_terminal:
         yield _lines(console)
         return
@@ -244,7 +247,7 @@ def print_settings(settings: list[Setting]) -> None:
         changed = "" if setting.origin is None else "bold"
         table.add_row(setting.name, Text(value_text(setting.value), style=changed),
                       Text(source, style=changed or "dim"), Text(setting.meaning))  # fmt: skip
-    _console().print(table)
+    make_console().print(table)
 
 
 def value_text(value: Any) -> str:

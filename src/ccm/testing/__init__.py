@@ -5,6 +5,8 @@
 - `CancelAt` cancels before the n-th step of the run loop; `WhenIdle` looks whenever every task is blocked.
 - `FakeModel` answers slowly and unreliably, but the same every time; its profiles are `constant`,
   `uniform`, `lognormal` and `Failures`.
+- `rehearse` sends a workload through a manager on virtual time and counts how each class and tenant fared:
+  for hours of thousands of people, where `simulate` would take long.
 - `traffic` generates workloads; `irc_traffic` and `parse_irc` take them from chat logs.
 
 A test of a bot, without a second of waiting::
@@ -32,29 +34,37 @@ from __future__ import annotations
 
 from types import FunctionType as _FunctionType
 
+from ccm.testing._figures import GroupFigures, Timeline
 from ccm.testing._instruments import CancelAt, WhenIdle
 from ccm.testing._model import Failures, FakeModel, Latency, ModelError, constant, lognormal, uniform
+from ccm.testing._rehearsal import Rehearsal, rehearse
 from ccm.testing._simulate import Deadlock, Livelock, Overrun, Stuck, simulate
 from ccm.testing._traffic import Arrival, IrcLine, MalformedLine, irc_traffic, parse_irc, traffic
+from ccm.testing._verdicts import Check
 
 __all__ = [
     "Arrival",
     "CancelAt",
+    "Check",
     "Deadlock",
     "Failures",
     "FakeModel",
+    "GroupFigures",
     "IrcLine",
     "Latency",
     "Livelock",
     "MalformedLine",
     "ModelError",
     "Overrun",
+    "Rehearsal",
     "Stuck",
+    "Timeline",
     "WhenIdle",
     "constant",
     "irc_traffic",
     "lognormal",
     "parse_irc",
+    "rehearse",
     "simulate",
     "traffic",
     "uniform",

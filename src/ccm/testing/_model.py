@@ -13,6 +13,7 @@ import trio
 
 from ccm._errors import Busy
 from ccm._message import Message
+from ccm.testing._clock import sleep
 
 Latency: TypeAlias = Callable[[random.Random], float]
 """Draws the seconds one answer takes, >= 0."""
@@ -161,17 +162,17 @@ class FakeModel:
             await trio.lowlevel.checkpoint()
             raise Busy(failures.retry_after)
         if fate < failures.hangs + failures.busy + failures.errors:
-            await trio.sleep(seconds)
+            await sleep(seconds)
             raise ModelError(f"made to fail, attempt {turn.attempt} at {turn.message.text!r}")
         return await self._speak(turn, self._reply(turn.message.text), seconds)
 
     async def _speak(self, turn: Any, answer: str, seconds: float) -> str:
         pieces = _split(answer, self._chunks)
-        await trio.sleep(seconds / len(pieces))
+        await sleep(seconds / len(pieces))
         if self._chunks > 1:
             await turn.send(pieces[0])
         for piece in pieces[1:]:
-            await trio.sleep(seconds / len(pieces))
+            await sleep(seconds / len(pieces))
             await turn.send(piece)
         return answer
 

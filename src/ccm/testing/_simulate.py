@@ -179,6 +179,11 @@ class _Guard(trio.abc.Instrument):
         elif not stepped and self._nothing_can_happen():
             self._give_up(Deadlock)
 
+    def deadlock(self, now: float) -> None:
+        """Somebody else has seen, at `now`, that nothing can happen any more."""
+        self._now = now
+        self._give_up(Deadlock)
+
     @staticmethod
     def _nothing_can_happen() -> bool:
         run = trio.lowlevel.current_statistics()
