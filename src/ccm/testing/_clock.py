@@ -19,6 +19,7 @@ from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 _INF = math.inf
 _PATIENCE = 1000
+_LAST = 1 << 62
 
 
 @final
@@ -87,14 +88,15 @@ class EventClock(trio.abc.Clock):
             if self.on_error is not None:
                 self.on_error()
 
-    def call_at(self, at: float, function: Callable[[], object]) -> None:
+    def call_at(self, at: float, function: Callable[[], object], *, last: bool = False) -> None:
         """Have `function()` called at `at`, inside the run loop: it may do what an instrument may. O(log
         events).
 
-        A time that has passed counts as now.
+        A time that has passed counts as now. `last`: after all else that happens at that time, but for Trio's
+        own deadlines.
         """
         self._number += 1
-        heappush(self._heap, [at, self._number, None, function])
+        heappush(self._heap, [at, self._number + _LAST if last else self._number, None, function])
 
     async def sleep_until(self, at: float) -> None:
         """Block until `at`, at least until all that is due now has happened. O(log events).

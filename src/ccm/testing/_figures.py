@@ -80,7 +80,7 @@ class Timeline:
     """What happened step by step: every sequence has one value for each step.
 
     Attributes:
-        step: seconds; the last step may be shorter.
+        step: seconds, from after the end of the step before; the last step may be shorter.
         arrivals: messages that arrived.
         outcomes: messages that got each outcome, by its name.
         running: slots in use, averaged over the step.
@@ -126,6 +126,11 @@ class Recorder:
     def __len__(self) -> int:
         """Steps that are over."""
         return len(self._arrivals)
+
+    @property
+    def pending(self) -> bool:
+        """Whether something has happened in this step. O(1)."""
+        return self.arrivals > 0 or any(self.outcomes.values()) or any(self.started)
 
     def turn_page(self, *, running: float, limit: int, waiting: int) -> None:
         """The step is over. O(n log n) in the turns that started in it."""

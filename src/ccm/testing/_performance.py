@@ -82,7 +82,7 @@ class Performance:
                 self._scheduler = self._dispatcher.scheduler
                 self._dispatcher.on_end = self._ended
                 self.clock.call_at(0.0, self._expect_next)
-                self.clock.call_at(self.recorder.step, self._sample)
+                self.clock.call_at(self.recorder.step, self._sample, last=True)
                 await self._all_sent.wait()
                 await self.clock.sleep_until(self.window)
                 self._close_window()
@@ -91,8 +91,8 @@ class Performance:
                 self._open = False
         if self.clock.error is not None:
             raise self.clock.error
-        self._turn_page()
         self.seconds = max(self.seconds, self.window)
+        self._turn_page(self.seconds)
         self.statistics = self.manager.statistics()
         for book in self._dispatcher.books.routes.values():
             for priority, group in self.classes.items():
@@ -206,23 +206,22 @@ class Performance:
     # -- step by step ----------------------------------------------------------------------------
 
     def _sample(self) -> None:
-        self._turn_page()
         if self._open:
+            self._turn_page(self.clock.now)
             # Multiplied, not added up: sums of steps drift.
-            self.clock.call_at((len(self.recorder) + 1) * self.recorder.step, self._sample)
+            at = (len(self.recorder) + 1) * self.recorder.step
+            self.clock.call_at(at, self._sample, last=True)
 
-    def _area_now(self) -> float:
-        return self._area + self._running * (self.clock.now - self._area_at)
+    def _area_until(self, now: float) -> float:
+        return self._area + self._running * (now - self._area_at)
 
-    def _turn_page(self) -> None:
-        now = self.clock.now
+    def _turn_page(self, now: float) -> None:
         length = now - self._page_at
-        if length <= 0.0:
+        if not length and not self.recorder.pending:
             return
-        area, limit = self._area_now(), self._scheduler.limit
-        self.recorder.turn_page(
-            running=(area - self._area_seen) / length, limit=limit, waiting=self._scheduler.waiting
-        )
+        area, limit = self._area_until(now), self._scheduler.limit
+        used = (area - self._area_seen) / length if length else 0.0
+        self.recorder.turn_page(running=used, limit=limit, waiting=self._scheduler.waiting)
         self._highest_limit = max(self._highest_limit, limit)
         self._slot_seconds += limit * length
         self._area_seen, self._page_at = area, now
@@ -236,7 +235,7 @@ class Performance:
         if not self.window:
             return
         self.capacity = self._slot_seconds + self._scheduler.limit * (self.window - self._page_at)
-        self.used = self._area_now() / self.capacity
+        self.used = self._area_until(self.window) / self.capacity
         self.goodput = self._useful / self.capacity
         self.replies_per_second = self._dispatcher.books.messages.outcomes["replied"] / self.window
 

@@ -33,7 +33,7 @@ class Rehearsal:
         sent: messages handed in.
         duration: length of the window in which they arrived; shares and rates are of this window.
         seconds: when the last message had its outcome, or the end of the window, whichever is later.
-        classes, tenants: figures of each class, and of each tenant in the order of appearance.
+        classes, tenants: figures of each class, and of each tenant in the order of their first outcomes.
         timeline: the same step by step.
         peak_waiting: the most turns that waited at a time.
         capacity: slot-seconds that existed in the window.
@@ -115,7 +115,7 @@ def rehearse(
     with _schedule(seed), _less_collecting():
         try:
             trio.run(guard.watch, run.program, (arrivals, handler, fallback, patience), clock=clock)
-        except Exception as error:
+        except (Exception, BaseExceptionGroup) as error:
             if guard.finding is None or error is guard.finding:
                 inner = _innermost(error)
                 raise inner from inner.__cause__
@@ -130,9 +130,9 @@ def rehearse(
     )  # fmt: skip
 
 
-def _innermost(error: Exception) -> Exception:
+def _innermost(error: BaseException) -> BaseException:
     """A nursery wraps even a single error; whoever calls should see their own."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 

@@ -15,6 +15,8 @@ from ._scenario import PER_HOUR
 
 BRACKETS = {"[": 1, "{": 1, "]": -1, "}": -1}
 PEOPLE = ("users", "rate")
+MADE_UP = (*PEOPLE, "per_hour", "tenants", "conversations", "mix")
+LOGS = ("scale", "by", "shift", "speed")
 
 
 def value_of(text: str) -> Any:
@@ -85,6 +87,7 @@ def source(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.replay:
         data.pop("traffic", None)
         data["replay"] = {"logs": list(arguments.replay)}
+    _fit(arguments, LOGS if "replay" not in data else MADE_UP, "replay" in data)
     if "replay" in data:
         _into(data, "replay", scale=arguments.scale, by=arguments.by, shift=arguments.shift,
               speed=arguments.speed)  # fmt: skip
@@ -106,6 +109,14 @@ def source(arguments: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"--set must be SETTING=VALUE, got {option!r}")
         change(data, name.strip(), text)
     return data
+
+
+def _fit(arguments: argparse.Namespace, options: tuple[str, ...], replay: bool) -> None:
+    """Refuse options that would have no effect."""
+    for name in options:
+        if getattr(arguments, name) is not None:
+            rest = "is about made-up people, and this is a replay" if replay else "needs --replay"
+            raise UsageError(f"--{name.replace('_', '-')} {rest}; leave it out")
 
 
 def _into(data: dict[str, Any], table: str, **values: Any) -> None:

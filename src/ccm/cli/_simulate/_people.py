@@ -52,7 +52,7 @@ def _group(group: Group, seed: str, number: int, latency: Mapping[Priority, Late
     total = sum(users)
     classes = [priority for priority in Priority if group.mix.get(priority)]
     bounds = [*accumulate(group.mix[priority] for priority in classes)]
-    scale, last = bounds.pop(), len(classes) - 1
+    scale = bounds.pop()
     uniform = random.Random(f"{seed}/senders").random
     draw = drawing(f"{seed}/answers", latency)
     alone = len(names) == 1
@@ -60,7 +60,7 @@ def _group(group: Group, seed: str, number: int, latency: Mapping[Priority, Late
         user = int(uniform() * total)
         tenant = 0 if alone else bisect_right(firsts, user) - 1
         prefix, own = prefixes[tenant], user - firsts[tenant]
-        priority = classes[bisect_right(bounds, uniform() * scale) if last else 0]
+        priority = classes[bisect_right(bounds, uniform() * scale)]
         yield Arrival(
             at,
             STAMP(

@@ -110,7 +110,9 @@ def _variants(reports: Sequence[Report]) -> Figure:
     goodput = [100 * report.rehearsal.goodput for report in reports]
     shares.plot(places, goodput, "o-", color="tab:green", label="goodput")
     shares.set_ylabel("% of messages, of slot-seconds")
-    shares.set_xticks(places, [report.label.replace(", ", "\n") for report in reports])
+    labels = ["\n".join(map(str, report.varied.values())) for report in reports]
+    shares.set_xticks(places, labels, rotation=45 if len(max(labels, key=len)) * len(labels) > 80 else 0)
+    shares.set_xlabel(", ".join(reports[0].varied))
     for axes in (waits, shares):
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

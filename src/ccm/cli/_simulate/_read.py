@@ -87,15 +87,15 @@ def read(source: Mapping[str, Any], origin: str) -> Scenario:
         UsageError: an unknown key or a value that is not allowed; names file, key, value and what is.
     """
     top = Table(origin, "", source)
-    replay = _replay(top.table("replay")) if "replay" in top else None
-    duration = top.number("duration", None if replay else DURATION, above=True)
-    groups = tuple(_group(table, duration) for table in top.tables("traffic"))
-    if bool(groups) == (replay is not None):
+    people = bool(top.values.get("traffic"))
+    if people == ("replay" in top):
         raise UsageError(
-            f"{origin}: it must have either [[traffic]] or [replay], has {'both' if groups else 'none'}"
+            f"{origin}: it must have either [[traffic]] or [replay], has {'both' if people else 'none'}"
         )
-    if replay is not None and duration is None:
-        duration = math.inf  # until the last message of the logs
+    # A replay lasts until the last message of the logs.
+    duration = top.number("duration", DURATION if people else math.inf, above=True)
+    groups = tuple(_group(table, duration) for table in top.tables("traffic"))
+    replay = None if people else _replay(top.table("replay"))
     scenario = Scenario(
         title=top.text("title", ""),
         duration=duration,
@@ -119,7 +119,7 @@ def _config(top: Table) -> Config:
         raise UsageError(str(error)) from None
 
 
-def _group(table: Table, duration: float | None) -> Group:
+def _group(table: Table, duration: float) -> Group:
     users = table.whole("users", 1000, 1, MOST)
     start = table.number("start", 0.0)
     end = table.number("end", duration)
@@ -251,9 +251,9 @@ def _provider(top: Table) -> Provider | None:
         burst=table.whole("burst", max(1, math.ceil(rate or 0)), 1, MOST),
         retry_after=table.number("retry_after", None),
     )
+    table.done()
     if provider.concurrency is None and rate is None:
         raise UsageError(f"{top.origin}: [provider] must have concurrency, rate or both, has neither")
-    table.done()
     return provider
 
 

@@ -37,6 +37,9 @@ def print_reports(reports: Sequence[Report]) -> None:
         _print_one(console, reports[0])
     else:
         console.print(_comparison(reports))
+        for report in reports:
+            for line in _losses(report):
+                console.print(Text(f"  {report.label}:{line[1:]}"))
     missed = [(report.label, report.misses) for report in reports if report.misses]
     if not missed:
         console.print(Text("OK: every law and target held", style="bold green"))
@@ -120,7 +123,11 @@ def _facts(report: Report) -> Iterator[str]:
             f"  handler: {report.calls} calls, {report.busy} of them told that the provider is busy; "
             f"{retries} retries, {timeouts} time-outs, {statistics.fallbacks} fallbacks"
         )
-    for (outcome, reason), count in sorted(run.total.reasons.items()):
+    yield from _losses(report)
+
+
+def _losses(report: Report) -> Iterator[str]:
+    for (outcome, reason), count in sorted(report.rehearsal.total.reasons.items()):
         yield f"  {outcome}: {count} {reason}"
 
 

@@ -38,6 +38,7 @@ class Table:
     _taken: list[str] = attrs.field(factory=list)
 
     def __contains__(self, key: str) -> bool:
+        self._taken.append(key)  # who asks for it knows it
         return key in self.values
 
     def refuse(self, key: str, value: object, allowed: str) -> NoReturn:
@@ -126,12 +127,12 @@ class Table:
         if isinstance(value, str):
             kind, _, rest = value.partition(":")
             make, count = LATENCIES.get(kind, (constant, -1))
-            try:
-                arguments = [float(part) for part in rest.split(",")]
-                if len(arguments) == count:
-                    return make(*arguments)
-            except ValueError as error:
-                self.refuse(key, value, f"{LATENCY} ({error})")
+            numbers = _numbers(rest)
+            if len(numbers) == count:
+                try:
+                    return make(*numbers)
+                except ValueError as error:
+                    self.refuse(key, value, f"{LATENCY} ({error})")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
             return constant(value)
         self.refuse(key, value, LATENCY)
@@ -152,3 +153,11 @@ class Table:
             self.refuse(key, value, f"an array of tables, [[{self.path}{key}]]")
         for number, item in enumerate(value, 1):
             yield Table(self.origin, f"{self.path}{key}[{number}].", item)
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers between commas; none if one of them is no number."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
