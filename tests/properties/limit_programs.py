@@ -61,7 +61,7 @@ class Branches:
 
 @attrs.frozen
 class Ask:
-    """At `at`, a new task asks; it gives up at `until`, its answer is useless after `patience` seconds."""
+    """At `at`, a new task asks; it gives up after `until`, and the answer is useless after `patience`."""
 
     at: float
     conversation: str
@@ -212,8 +212,8 @@ class Interpreter:
 
     def no_longer_waits(self, key: str, token: object) -> None:
         waited = self.waiting[key].pop(token, None) is not None
-        if waited and token in self.passed and self.passed[token] < trio.current_time():
-            self.errors.append(f"at {self.passed[token]}: somebody less urgent was let into {key!r} first")
+        if waited and self.passed.get(token, 9e9) < trio.current_time():
+            self.errors.append(f"at {self.passed[token]}: somebody less urgent went first into {key!r}")
 
     def idle(self) -> str | None:
         """What is wrong while every task is blocked."""
@@ -254,8 +254,8 @@ class Interpreter:
             ask.conversation, "ann", str(number), priority=ask.priority,
             deadline=None if ask.patience is None else ask.at + ask.patience,
         )  # fmt: skip
-        gives_up, refused = self.scopes[number], suppress(ccm.CcmError, trio.ClosedResourceError)
-        with gives_up, trio.move_on_after(9e9 if ask.until is None else ask.until), refused:
+        patience = trio.CancelScope(deadline=9e9 if ask.until is None else ask.at + ask.until)
+        with self.scopes[number], patience, suppress(ccm.CcmError, trio.ClosedResourceError):
             await self.manager.ask(message)
 
     # -- is every permit still there? ------------------------------------------------------------
@@ -265,7 +265,7 @@ class Interpreter:
         assert self.manager is not None
         await trio.sleep_until(max([0.0, *(permits.until for _, permits in self.permits())]))
         for key, permits in self.permits():
-            for self.wanted in (1, permits.limit):
+            for self.wanted in (1, min(permits.limit, self.program.config.limit)):
                 self.key, self.got, self.all_in = key, 0, trio.Event()
                 with trio.move_on_after(TICK) as late:
                     async with trio.open_nursery() as nursery:
