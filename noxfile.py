@@ -14,7 +14,7 @@ FOLDERS = ("src", "tests", "examples", "benchmarks", "docs")
 CODE = [*(folder for folder in FOLDERS if Path(folder).exists()), "noxfile.py"]
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "typing", "docs", "tests"]
+nox.options.sessions = ["lint", "typing", "docs", "tests", "mutants"]
 nox.options.reuse_venv = "yes"
 nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = False
@@ -64,7 +64,7 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Plant known bugs, one at a time; each must make a test fail."""
+    """Plant known bugs, one at a time; each must make a test fail. Two slow ones only with `-- --all`."""
     session.install(".[cli,test]")
     session.run("python", "-m", "tests.mutants", *session.posargs)
 

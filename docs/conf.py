@@ -32,6 +32,7 @@ nitpick_ignore_regex = [
     ("py:class", "datetime"),
     # Parts of a picture and type variables have no entry of their own.
     ("py:class", "ClassQueue|RouteStatistics|ChannelStatistics|SessionStatistics|CacheStatistics|Rates"),
+    ("py:class", "WaitTrend"),
     ("py:class", r"(ccm\.[\w.]+\.)?_?(Ts?|K|V)"),
     ("py:class", r"ccm\._extras\.Steered|ccm\._events\.Alert\w+|FetchMany"),
 ]

@@ -22,6 +22,7 @@ from ccm import _events as events
 from ccm import _statistics as statistics
 from ccm._config_load import LEGACY
 from ccm._core.sessions import SessionStatistics
+from ccm._core.trends import WaitTrend
 from ccm.cli import main
 from ccm.cli._config import plain
 
@@ -34,6 +35,7 @@ PARTS = {
     "`arrivals`, `rates`": statistics.Rates,
     "`sessions`": SessionStatistics,
     "`channels`": statistics.ChannelStatistics,
+    "`trends().wait[class]`": WaitTrend,
 }
 
 Rows = Iterable[Iterable[str]]

@@ -113,6 +113,7 @@ def test_import_leaves_out_what_is_optional() -> None:
         "asyncio",
         "matplotlib",
         "trio_parallel",
+        "psutil",
         "ccm.analyzers",
         "ccm.cli",
         "ccm.testing",

@@ -13,12 +13,15 @@ from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Stopped
 from ._config import Config
+from ._core.adaptive import LimitController
 from ._core.alerts import Alert, AlertRules, AlertStatistics, Threshold
 from ._core.classify import by_content, matches
 from ._core.histogram import LatencySummary
 from ._core.history import HistoryEntry
+from ._core.permits import ProviderStatistics
 from ._core.routes import Route, Router
 from ._core.service import ServiceStatistics
+from ._core.trends import Trends
 from ._errors import (
     Busy,
     BusyConversation,
@@ -101,6 +104,7 @@ __all__ = [
     "HistoryEntry",
     "Lagged",
     "LatencySummary",
+    "LimitController",
     "Merged",
     "Message",
     "NoRoute",
@@ -111,6 +115,7 @@ __all__ = [
     "Permanent",
     "Priority",
     "ProviderLimit",
+    "ProviderStatistics",
     "RateLimit",
     "RateLimited",
     "Reason",
@@ -137,6 +142,7 @@ __all__ = [
     "TenantPolicy",
     "Threshold",
     "TooManySessions",
+    "Trends",
     "Turn",
     "TurnCancelled",
     "by_content",

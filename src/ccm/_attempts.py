@@ -15,6 +15,7 @@ from ._errors import Busy, Expired, Permanent, Superseded
 from ._message import Reply
 from ._outcome import Cancelled, Failed
 from ._record import TurnRecord
+from ._slots import Slots
 
 if TYPE_CHECKING:
     from ._dispatcher import Dispatcher
@@ -39,6 +40,8 @@ class Attempts:
         self.now = dispatcher.now
         self.following = dispatcher.following
         self._end = dispatcher.end
+        adapts = dispatcher.config.adaptive is not None and dispatcher.config.enabled
+        self._slots = Slots(dispatcher) if adapts else None
 
     def answer(self, record: TurnRecord, value: Any) -> Reply:
         """What the handler returned, as a `Reply`. O(1).
@@ -64,6 +67,8 @@ class Attempts:
         if record.cancel_by is not None and record.cancel_by not in _MAY_ANSWER:
             self.cancelled(record)
             return
+        if self._slots is not None:
+            self._slots.ended(record, None, now)
         self._end(record, None, now)
 
     def failed(self, record: TurnRecord, error: BaseException) -> None:
@@ -71,6 +76,8 @@ class Attempts:
         if record.cancel_by == "drain" or record.cancel_by not in _MAY_ANSWER:
             self.cancelled(record)
             return
+        if self._slots is not None:
+            self._slots.ended(record, error, self.now())
         book = record.book
         book.failed_attempts += 1
         if self._dispatcher.aborted:
@@ -90,6 +97,8 @@ class Attempts:
         policy = record.route.retry
         uniform = random.random()
         if isinstance(error, Busy):
+            if error._alike:
+                return error.retry_after  # however often: the provider's pause is over then
             # The message is not to blame: its attempts are not used up, only the patience with it.
             record.busies += 1
             if record.busies >= BUSY_LIMIT:
@@ -104,6 +113,7 @@ class Attempts:
         if bus.active:
             bus.publish(events.Retrying(now, record.id, record.key, record.attempt, delay, repr(error)))
         self._detach(record)
+        self._dispatcher.recorder.close(now)
         record.ledger.move(RUNNING, RETRYING)
         record.place = RETRYING
         self._dispatcher.scheduler.retry(record, now, now + delay, now - record.begun, record.useless)
@@ -115,6 +125,7 @@ class Attempts:
             self._detach(record)
             record.attempt -= 1
             record.expires = record.useless  # it started in time; only its own deadline still counts
+            self._dispatcher.recorder.close(now)
             record.ledger.move(RUNNING, WAITING)
             record.place = WAITING
             self._dispatcher.scheduler.requeue(record, now)

@@ -204,7 +204,8 @@ class Batcher(Generic[K, V]):
         answers: dict[K, Any] = {}
         try:
             with self._scopes[batch]:
-                answers = _answers(keys, await self._fetch_many(keys))
+                if keys:  # or all of its callers have left before this first step
+                    answers = _answers(keys, await self._fetch_many(keys))
         except Exception as error:
             failure = error
         # Whatever else came out ends the block, which tells the callers in its own time: those inside

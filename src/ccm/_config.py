@@ -246,14 +246,22 @@ class Config:
     )
     debug: bool = _field(False, _YES_OR_NO, "assert law G1 after every transition")
 
-    def headroom_of(self, priority: Priority) -> int:
-        """Slots reserved for classes more urgent than `priority`, at most `limit - 1`."""
+    def headroom_of(self, priority: Priority, limit: int | None = None) -> int:
+        """Slots reserved for classes more urgent than `priority`, at most `limit - 1`.
+
+        Args:
+            priority: the class.
+            limit: of how many slots, >= 1; None is `Config.limit`. Of a smaller one, proportionally fewer are
+                reserved; what `headroom` sets is rounded up, so that it does not vanish.
+        """
+        limit = self.limit if limit is None else limit
         if self.headroom is None:
-            scale = min(self.limit, _HEADROOM_LIMIT)
+            scale = min(limit, _HEADROOM_LIMIT)
             reserved = {p: n * scale // _HEADROOM_LIMIT for p, n in DEFAULT_HEADROOM.items()}
         else:
-            reserved = dict(self.headroom)
-        return min(sum(n for p, n in reserved.items() if p < priority), self.limit - 1)
+            scale = min(limit, self.limit)
+            reserved = {p: -(-n * scale // self.limit) for p, n in self.headroom.items()}
+        return min(sum(n for p, n in reserved.items() if p < priority), limit - 1)
 
     def policy_of(self, tenant: str | None) -> TenantPolicy:
         """What a tenant may use: its own policy, completed by `tenant`, `weights` and `rate_limit`. O(1).

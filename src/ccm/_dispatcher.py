@@ -6,7 +6,6 @@ scheduler and the workers agree, which is what the laws are checked against.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, final
 
@@ -24,7 +23,10 @@ from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
 from ._errors import Expired, Outcome
 from ._outcome import Cancelled
+from ._overload import LoadWatch
 from ._record import TurnRecord
+from ._stuck import report
+from ._trends import Recorder
 from ._worker import Deliver, Pool
 
 GRACE = 1.0
@@ -33,8 +35,6 @@ FALLBACK_SECONDS = 5.0
 """Seconds a fallback handler may take."""
 TRIM_SECONDS = 10.0
 """How often the pool looks for workers nobody needs."""
-
-log = logging.getLogger("ccm")
 
 
 @final
@@ -60,9 +60,13 @@ class Dispatcher:
         self.books = books
         self.bus = bus
         self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
+        self.recorder = Recorder(books, scheduler, self.now())
+        self._timeline = self.recorder.timeline
         self.attempts = Attempts(self)
         self.pool = Pool(self.attempts, nursery, deliver)
         self.changes = Changes(self)
+        shedding = config.shedding if config.enabled else None
+        self.load = None if shedding is None else LoadWatch(shedding, self)
         self.on_room: Callable[[float], None] | None = None
         self.on_end: Callable[[TurnRecord, str, float, float], None] | None = None
         self.fallbacks: dict[int, TurnRecord] = {}
@@ -81,6 +85,8 @@ class Dispatcher:
 
     def launch(self, record: TurnRecord, now: float) -> None:
         """Give a turn that the scheduler has started to a worker. O(1)."""
+        if self.load is not None:
+            self.load.started(record.priority, 0.0)
         self.begin(record, now)
         self.pool.run(record)
 
@@ -96,7 +102,7 @@ class Dispatcher:
             deadline = record.useless
         record.deadline = deadline
         if deadline < self._first_overdue:
-            self._expect(deadline)
+            self.expect(deadline)
         if self.scheduler.used > self.books.peak_running:
             self.books.peak_running = self.scheduler.used
         if self.bus.active:
@@ -106,18 +112,23 @@ class Dispatcher:
         """The next turn, for the worker that has just ended one.
 
         One is enough: whatever could not start before the slot was free still cannot once it is taken again.
+        Unless a tenant has its own limit: then other slots may have been free all the time.
         """
         scheduler = self.scheduler
         if now >= scheduler.timers.next:
             self._due(now)
             self._fill(now)
         record = self._take(now) if scheduler.ready.count else None
+        if scheduler.ready.limited and scheduler.ready.count:
+            self._fill(now)
         if self.watched or scheduler.timers.next < self.wake:
             self.changed(now)
         return record
 
     def dispatch(self, now: float) -> None:
         """Bring everything up to `now` and start every turn that may start (law G7). O(log n) each."""
+        if now >= self._timeline.edge:
+            self.recorder.close(now)
         if now >= self.scheduler.timers.next:
             self._due(now)
         self._fill(now)
@@ -131,6 +142,8 @@ class Dispatcher:
         record: Any = self.scheduler.next(now)
         if record is None:
             return None
+        if self.load is not None:
+            self.load.started(record.lane.klass, self.scheduler.delay)
         places = record.ledger.places
         places[record.place] -= 1
         places[RUNNING] += 1
@@ -150,7 +163,7 @@ class Dispatcher:
         """After every step: set the alarm, let senders in, tell who waits for silence, check G1."""
         deadline = self.scheduler.timers.next
         if deadline < self.wake:
-            self._wake_at(deadline)
+            self.wake_at(deadline)
         if self.on_room is not None:
             self.on_room(now)
         if self.idlers and not self.busy:
@@ -180,6 +193,11 @@ class Dispatcher:
             return 0.0
         return self.books.mean_service * (self.position(record) + 1) / self.scheduler.limit
 
+    def patience(self) -> float:
+        """Seconds after which half of what waits now should be gone. O(1)."""
+        scheduler = self.scheduler
+        return max(0.1, self.books.mean_service * (scheduler.waiting / scheduler.limit + 1) / 2)
+
     def check(self) -> None:
         """Assert that books, scheduler and sessions agree (law G1 and their own invariants)."""
         self.scheduler._check()
@@ -187,6 +205,8 @@ class Dispatcher:
         messages, sides = self.books.messages, self.books.sides
         messages._check()
         sides._check()
+        if self.load is not None:
+            self.load.core._check()
         places = [a + b for a, b in zip(messages.places, sides.places, strict=True)]
         assert places[RUNNING] == self.scheduler.used, places
         attached = self.changes.attached
@@ -197,6 +217,8 @@ class Dispatcher:
 
     def end(self, record: TurnRecord, outcome: Outcome | None, now: float) -> None:
         """Give a turn its outcome (None: it is answered): the one place where that happens. O(log n)."""
+        if now >= self._timeline.edge:
+            self.recorder.close(now)
         served, shared, extras = 0.0, outcome, record.extras
         if extras is not None and extras.withdrawn is not None:
             outcome = Cancelled(extras.withdrawn)
@@ -227,7 +249,7 @@ class Dispatcher:
             self.changes.remember(record, shared)
         self.sessions.leave(session, now)
         if now + self._session_timeout < self.wake:
-            self._wake_at(now + self._session_timeout)
+            self.wake_at(now + self._session_timeout)
         if record.waiters is not None:
             waiters, record.waiters = record.waiters, None
             for task in waiters:
@@ -274,7 +296,7 @@ class Dispatcher:
         if record.worker is not None:  # else the worker that is about to get it sees that it is not wanted
             record.worker.interrupt()
         record.deadline = now + GRACE
-        self._expect(record.deadline)
+        self.expect(record.deadline)
 
     def interrupt_now(self, record: TurnRecord, by: str) -> None:
         """An interruption that was held back takes effect. O(1)."""
@@ -284,13 +306,15 @@ class Dispatcher:
     def degrade(self, record: TurnRecord, outcome: Outcome, why: str, now: float) -> None:
         """A waiting turn was shed or expired: its fallback answers at once, or it ends with `outcome`.
 
-        Fallbacks answer outside the slots, at most `limit` at a time; the turn counts as waiting meanwhile.
+        Fallbacks answer outside the slots, at most `Config.limit` at a time; meanwhile the turn counts as
+        waiting.
         """
         if record.place == RETRYING:
             record.ledger.move(RETRYING, WAITING)
             record.place = WAITING
         late = record.useless <= now
-        full = len(self.fallbacks) >= self.scheduler.limit or self.aborted
+        most = max(self.config.limit, self.scheduler.limit)  # the slots may be few because answers fail
+        full = len(self.fallbacks) >= most or self.aborted
         if record.route.fallback is None or late or full:
             self.end(record, outcome, now)
             return
@@ -305,19 +329,20 @@ class Dispatcher:
         self.books.fallbacks += 1
         record.begun = now
         record.deadline = now + FALLBACK_SECONDS
-        self._expect(record.deadline)
+        self.expect(record.deadline)
         self.pool.run(record)
 
     # -- time ------------------------------------------------------------------------------------
 
-    def _expect(self, deadline: float) -> None:
+    def expect(self, deadline: float) -> None:
         """A turn that a worker has must end by `deadline`. O(1)."""
         if deadline < self._first_overdue:
             self._first_overdue = deadline
             if deadline < self.wake:
-                self._wake_at(deadline)
+                self.wake_at(deadline)
 
-    def _wake_at(self, time: float) -> None:
+    def wake_at(self, time: float) -> None:
+        """Set the alarm; `time` is before `wake`, or all deadlines have been looked at. O(1)."""
         self.wake = time
         self._alarm.deadline = time
 
@@ -337,12 +362,14 @@ class Dispatcher:
             if self.bus.active:
                 self.bus.publish(events.SessionEnded(now, session.conversation, "expired"))
         self._trim(now)
+        if self.load is not None and now >= self.load.core.next_deadline():
+            self.load.judge(now)
         self.dispatch(now)
         # Whatever dispatch has started meanwhile has lowered the alarm by itself.
-        self._wake_at(
+        self.wake_at(
             min(
                 self.wake, self._first_overdue, self.scheduler.timers.next, self.sessions.next_deadline(),
-                self._next_trim,
+                self._next_trim, INF if self.load is None else self.load.core.next_deadline(),
             )
         )  # fmt: skip
 
@@ -353,7 +380,7 @@ class Dispatcher:
             assert isinstance(record, TurnRecord)
             if record.deadline <= now:
                 self._overdue(record, now)
-            self._expect(record.deadline)
+            self.expect(record.deadline)
 
     def _overdue(self, record: TurnRecord, now: float) -> None:
         """A worker's turn is past its deadline: cancel it, or report that it refuses to be."""
@@ -363,14 +390,7 @@ class Dispatcher:
             self.interrupt(record, "timeout", now)
         else:
             record.deadline = INF
-            self.books.stuck += 1
-            since = now - record.begun
-            log.warning(
-                "turn %d of route %r does not end: told to (%s) %.3g s ago; its handler swallows "
-                "trio.Cancelled or shields itself. Its slot stays taken until it ends.",
-                record.id, record.route.name, record.cancel_by, GRACE,
-            )  # fmt: skip
-            self.bus.publish(events.Stuck(now, record.id, record.key, record.route.name, since))
+            report(record, GRACE, self, now)
 
     def _trim(self, now: float) -> None:
         if now >= self._next_trim:

@@ -264,9 +264,19 @@ class StorageError(CcmError):
 class Busy(Exception):
     """Raised by a handler: whoever answers is busy (a provider's 429); retry later.
 
+    Raised out of a `Turn.limit` block, it pauses that provider for all. `Turn.limit` raises it itself while
+    the provider is paused; a handler may catch it there and ask another provider.
+
     Args:
         retry_after: seconds to wait at least before the next attempt, finite and >= 0.
     """
+
+    # What `Turn.limit` notes on it. `_key`: whose refusal it is, so that no outer block takes it for its own.
+    # `_judged`: that key has a limit that adapts, so that it is no signal for the manager's.
+    # `_alike`: others were told the same, so that it is nothing about this turn.
+    _key: str | None = None
+    _judged = False
+    _alike = False
 
     def __init__(self, retry_after: float = 1.0) -> None:
         if not 0 <= retry_after < float("inf"):

@@ -77,12 +77,27 @@ class Ended(Event):
 
 @attrs.frozen
 class Stuck(Event):
-    """A turn was told to end `since` seconds ago and still runs; its slot stays taken until it ends."""
+    """A turn that began `since` seconds ago was told to end and still runs.
+
+    Its slot and its conversation stay taken until it ends. `by` is who told it ("timeout", "stop", ...),
+    `where` is where its handler waits, and `advice` what its author can do.
+    """
 
     turn_id: int
     conversation: str
     route: str
     since: float
+    by: str = ""
+    where: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What the handler's author can do."""
+        return (
+            "Its handler swallows trio.Cancelled or shields itself; its slot stays taken until it ends. Run "
+            "what cannot be cancelled in `await turn.in_thread(...)`, which is abandoned when the turn is "
+            "cancelled, or in `turn.in_process(...)`, which is killed."
+        )
 
 
 @attrs.frozen
@@ -112,6 +127,35 @@ class SessionEnded(Event):
 @attrs.frozen
 class DrainStarted(Event):
     """The manager takes no new messages."""
+
+
+@attrs.frozen
+class SheddingChanged(Event):
+    """From now on the `low` and `normal` messages of these parts of the users are given up, 0 to 1."""
+
+    low: float
+    normal: float
+
+
+@attrs.frozen
+class LimitChanged(Event):
+    """A limit that adapts was `before` and is now `limit`; `key` is the provider, "" the manager's slots.
+
+    `refused_share` is the share of attempts that were refused; 0 when it grew, or when it is not known.
+    """
+
+    key: str
+    limit: int
+    before: int
+    refused_share: float
+
+
+@attrs.frozen
+class ProviderPaused(Event):
+    """A provider said that it is busy: nobody asks it `until` then, on Trio's clock."""
+
+    key: str
+    until: float
 
 
 @attrs.frozen

@@ -60,7 +60,10 @@ class Intake:
         self._sessions = dispatcher.sessions
         self._books = dispatcher.books
         self._bus = dispatcher.bus
+        self._load = dispatcher.load
+        self._let_in = self._enter if self._load is None else self._enter_unless_shed
         self._changes = dispatcher.changes
+        self._timeline = dispatcher.recorder.timeline
         tenants = Tenants(config)
         self._limited = config.enabled and (tenants.rate is not None or bool(tenants.rates))
         self._limiter = RateLimiter(default=tenants.rate, overrides=tenants.rates)
@@ -95,6 +98,8 @@ class Intake:
             raise TypeError(f"message must be a ccm.Message, got {message!r}; build one first")
         if self.closed or get_ident() != self._thread:
             self._refuse_use()
+        if now >= self._timeline.edge:
+            self._dispatcher.recorder.close(now)
         scheduler, admission = self._scheduler, self._admission
         if now >= scheduler.timers.next:
             self._dispatcher.dispatch(now)
@@ -130,7 +135,10 @@ class Intake:
             self._displace(verdict, now)
         record = self._record(message, route, priority, self._books.messages, now)
         if decision is None:
-            self._put(record, now)
+            self._let_in(record, now)
+        elif isinstance(decision, Proceed):
+            record.not_before = decision.not_before
+            self._let_in(record, now)
         else:
             self._place(record, decision, now)
         record.asked = asked
@@ -159,7 +167,7 @@ class Intake:
             self._publish_refusal(message, reason, now)
             return
         record = self._record(message, route, priority, self._books.sides, now)
-        self._put(record, now)
+        self._let_in(record, now)
         record.asked = True  # its reply, if any, goes to nobody
 
     def _session(self, conversation: str) -> Session | None:
@@ -226,14 +234,24 @@ class Intake:
             changes.hand(decision.host, record)
             self._announce(record, now)
         else:
-            if isinstance(decision, Supersede):
-                by = record.message.id
-                changes.supersede(decision.running, decision.waiting, by, decision.rollback, now)
-            elif isinstance(decision, Proceed):
-                record.not_before = decision.not_before
-            self._put(record, now)
+            assert isinstance(decision, Supersede)
+            by = record.message.id
+            changes.supersede(decision.running, decision.waiting, by, decision.rollback, now)
+            self._enter(record, now)
 
-    def _put(self, record: TurnRecord, now: float) -> None:
+    def _enter_unless_shed(self, record: TurnRecord, now: float) -> None:
+        """Let a turn in, unless it is given up because too much waits already."""
+        assert self._load is not None
+        shed = self._load.arrives(record.message, record.priority, record.ordered, now)
+        if shed is None:
+            self._enter(record, now)
+            return
+        record.place = WAITING
+        record.ledger.accept(WAITING)
+        self._announce(record, now)
+        self._dispatcher.degrade(record, shed, "shed", now)
+
+    def _enter(self, record: TurnRecord, now: float) -> None:
         """Put a turn where it belongs: to a worker, or into its lane."""
         started = self._scheduler.add(record, now)
         record.place = RUNNING if started else WAITING
@@ -282,7 +300,7 @@ class Intake:
         victim = verdict.victim
         assert isinstance(victim, TurnRecord)
         self._scheduler.cancel(victim, now)
-        self._dispatcher.degrade(victim, Shed(Reason.DISPLACED, self._patience()), "shed", now)
+        self._dispatcher.degrade(victim, Shed(Reason.DISPLACED, self._dispatcher.patience()), "shed", now)
 
     # -- messages that do not come in ------------------------------------------------------------
 
@@ -297,7 +315,7 @@ class Intake:
         self._publish_refusal(message, refusal.reason, now)
         retry_after = refusal.retry_after
         if retry_after is None and refusal.reason not in (Reason.DRAINING, Reason.NO_ROUTE):
-            retry_after = self._patience()
+            retry_after = self._dispatcher.patience()
         raise Rejected.because(refusal.reason, retry_after)
 
     def _publish_refusal(self, message: Message, reason: Reason, now: float) -> None:
@@ -315,11 +333,6 @@ class Intake:
         self._bus.publish(
             events.Accepted(now, record.id, record.key, record.tenant, record.route.name, record.klass)
         )
-
-    def _patience(self) -> float:
-        """Seconds after which half of what waits now should be gone."""
-        scheduler = self._scheduler
-        return max(0.1, self._books.mean_service * (scheduler.waiting / scheduler.limit + 1) / 2)
 
     def _refuse_use(self) -> NoReturn:
         if self.closed:
@@ -351,6 +364,7 @@ class Intake:
         Their messages have reached the manager, so each has its outcome in the books. Who stood behind them
         is let in by the step that called this.
         """
+        self._dispatcher.recorder.close(now)
         gone = [sender for sender in self.senders if sender.message.conversation == conversation]
         for sender in gone:
             self.senders.remove(sender)

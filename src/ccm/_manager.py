@@ -24,6 +24,7 @@ from ._config import Config
 from ._core.alerts import Alert
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
+from ._core.trends import Trends
 from ._dispatcher import GRACE, Dispatcher
 from ._intake import Intake
 from ._message import Message, Priority, Reply
@@ -228,6 +229,19 @@ class ConversationManager:
     def statistics(self) -> Statistics:
         """One consistent picture. Its cost does not depend on the number of sessions or messages."""
         return picture(self._dispatcher, len(self._intake.senders), self._now())
+
+    def trends(self, step: int = 1) -> Trends:
+        """What happened lately: the last 300 seconds, or the last 1440 minutes. O(rows).
+
+        Only seconds and minutes that are over have a row, also those in which nothing happened.
+
+        Args:
+            step: seconds in a row, 1 or 60.
+
+        Raises:
+            ValueError: `step` is neither 1 nor 60.
+        """
+        return self._dispatcher.recorder.trends(step, self._now())
 
     def events(self, buffer: int = 1000) -> AbstractAsyncContextManager[EventStream]:
         """What happens from now on: `async with manager.events() as stream: async for event in stream`.

@@ -73,10 +73,11 @@ def _assemble(
     for book in books.routes.values():
         book.tools = tools
     tools.services = Services(books, nursery, debug=config.debug)
-    bus = Bus()
+    tools.bus = bus = Bus()
     exits.callback(bus.close)  # when the last turn has ended, however late: its end is an event too
     dispatcher = Dispatcher(config, _scheduler(config), sessions, books, bus, nursery, deliver)
-    tools.interrupt = dispatcher.interrupt_now
+    tools.interrupt, tools.remind = dispatcher.interrupt_now, dispatcher.expect
+    tools.load = dispatcher.load
     return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
 
 

@@ -53,18 +53,21 @@ class RetryPolicy:
 class AdaptiveLimit:
     """A number of slots that follows what the provider can take: additive increase, multiplicative decrease.
 
-    Judged once per `window`. If attempts were told `Busy` or ran into their time-out, the limit falls by
-    `decrease` times their share among the attempts that ended; else, if all of it was in use, it grows by
-    `increase`. So a provider that is down brings it to the floor in a few windows, one that is slightly
-    overrun lowers it slightly, and a limit that nobody uses does not grow. Latency is no signal: a slow
-    answer is not an overload.
+    When an attempt is told `Busy`, or runs into its time-out, the limit falls at once: to what it was when
+    the window began, less `decrease` times the share of attempts refused in this window, among all that ended
+    in it or still run. It is one less at least, and in one window never less than `1 - decrease` of that. A
+    window without a refusal in which all of the limit was in use raises it by `increase`. So a provider that
+    is down brings it to the floor in a few windows, one that is slightly overrun lowers it slightly, and a
+    limit that nobody uses does not grow.
 
-    Source: the decrease in proportion to the share of marks is DCTCP's (Alizadeh et al., SIGCOMM 2010).
+    A raise that was refused is tried again after 2, 4, ... at most 32 such windows. A share of refusals below
+    1 % neither lowers nor raises. Other failures are no signal, and neither is latency: a slow answer is not
+    an overload.
 
     Args:
         floor: slots it never falls below, 1 or more; None is a tenth of the configured limit.
         increase: slots per window, > 0; None is a 25th of the configured limit, at least 1.
-        decrease: share taken off when every attempt was refused, > 0 and < 1.
+        decrease: share taken off when every attempt was refused, > 0 and <= 0.99.
         window: seconds, > 0.
     """
 

@@ -38,6 +38,9 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
         side_received=sides.received,
         side_outcomes=MappingProxyType(dict(sides.outcomes)),
         queues=_queues(dispatcher, now),
+        shedding=MappingProxyType(
+            {p: 0.0 if dispatcher.load is None else dispatcher.load.core.share(p) for p in Priority}
+        ),
         senders=senders,
         sessions=dispatcher.sessions.statistics(),
         arrivals=_rates(books.arrivals, now),
@@ -47,6 +50,7 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
         routes=MappingProxyType({name: _route(book) for name, book in books.routes.items()}),
         channels=_channels(books),
         cache=books.tools.contexts.statistics(),
+        providers=books.tools.limits.statistics(),
         services=MappingProxyType(books.tools.services.statistics()),
         alerts=AlertStatistics() if books.tools.watch is None else books.tools.watch.statistics(),
         storage=MappingProxyType({"kind": "memory"}),

@@ -10,6 +10,7 @@ import attrs
 from ._core.alerts import AlertStatistics
 from ._core.cache import CacheStatistics
 from ._core.histogram import LatencySummary
+from ._core.permits import ProviderStatistics
 from ._core.service import ServiceStatistics, bottlenecks
 from ._core.sessions import SessionStatistics
 from ._message import Priority
@@ -65,6 +66,7 @@ class Statistics:
         side_received, side_outcomes: the same for the turns of side routes.
         slots_in_use, limit, peak_running: slots taken now (side turns included), existing, most ever taken.
         queues: what waits, by class (side turns included).
+        shedding: part of the users whose messages of a class are given up for lack of slots, 0 to 1.
         senders: tasks that wait in `submit` or `ask` for room (`Overflow.WAIT`).
         sessions: live conversations.
         arrivals, rates: messages received, and turns ended, per second.
@@ -72,6 +74,7 @@ class Statistics:
         routes: figures of each route.
         channels: messages by channel.
         cache: figures of `Turn.context`.
+        providers: permits of each provider of `Config.provider_limits`, by name.
         services: figures of each service, by name.
         alerts: how many there were; all 0 without rules.
         storage: what keeps messages.
@@ -95,6 +98,7 @@ class Statistics:
     side_received: int
     side_outcomes: Mapping[str, int]
     queues: Mapping[Priority, ClassQueue]
+    shedding: Mapping[Priority, float]
     senders: int
     sessions: SessionStatistics
     arrivals: Rates
@@ -104,6 +108,7 @@ class Statistics:
     routes: Mapping[str, RouteStatistics]
     channels: ChannelStatistics
     cache: CacheStatistics
+    providers: Mapping[str, ProviderStatistics]
     services: Mapping[str, ServiceStatistics]
     alerts: AlertStatistics
     storage: Mapping[str, Any]

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
 from ._context import Contexts
+from ._limits import Limits
 from ._pools import Pools
 
 if TYPE_CHECKING:
     import trio
 
     from ._alerts import Watch
+    from ._bus import Bus
     from ._config import Config
+    from ._overload import LoadWatch
     from ._services import Services
 
 
@@ -22,21 +25,31 @@ class Tools:
 
     Attributes:
         config: the manager's settings.
+        bus: where events are told.
         interrupt: `Dispatcher.interrupt_now`, for a turn that has held back an interruption.
+        load: who gives up messages in an overload; None when nobody does.
+        remind: `Dispatcher.expect`, for a turn whose deadline has changed.
         services: the manager's services; empty until one is made.
         watch: who raises alerts; None without rules.
         nursery: owns background tasks of the parts; it is cancelled last, after the workers have ended.
     """
 
-    __slots__ = ("_contexts", "_pools", "config", "interrupt", "nursery", "services", "watch")
+    __slots__ = (
+        "_contexts", "_limits", "_pools", "bus", "config", "interrupt", "load", "nursery", "remind",
+        "services", "watch",
+    )  # fmt: skip
 
     def __init__(self, config: Config, nursery: trio.Nursery) -> None:
         self.config = config
         self.nursery = nursery
+        self.bus: Bus
         self.interrupt: Callable[[Any, str], None]
+        self.load: LoadWatch | None = None
+        self.remind: Callable[[float], None]
         self.services: Services
         self.watch: Watch | None = None
         self._contexts: Contexts | None = None
+        self._limits: Limits | None = None
         self._pools: Pools | None = None
 
     @property
@@ -45,6 +58,13 @@ class Tools:
         if self._contexts is None:
             self._contexts = Contexts(self.config)
         return self._contexts
+
+    @property
+    def limits(self) -> Limits:
+        """The permits behind `Turn.limit`."""
+        if self._limits is None:
+            self._limits = Limits(self.config, self.bus)
+        return self._limits
 
     @property
     def pools(self) -> Pools:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar, TypeVarTuple, final
 
 import trio
@@ -47,8 +47,15 @@ class Turn:
 
     @property
     def degraded(self) -> str | None:
-        """None in a normal handler; "failed", "shed" or "expired" in a fallback handler."""
-        return self._record.degraded
+        """Why less than the usual is asked for, or None.
+
+        "failed", "shed" or "expired" in a fallback handler. In a normal one "overload" while messages are
+        given up because too much waits (`Config.shedding`): leave out what can be, such as an analyzer.
+        """
+        record = self._record
+        if record.degraded is None and (load := record.book.tools.load) is not None and load.core.level:
+            return "overload"
+        return record.degraded
 
     @property
     def text(self) -> str:
@@ -137,6 +144,38 @@ class Turn:
         record = self._record
         to = record.book.tools.services.get(service)
         return await to.call(data, source=record.route.name, priority=record.klass)
+
+    def limit(self, key: str) -> AbstractAsyncContextManager[None]:
+        """A block that at most `Config.provider_limits[key]` turns are in at a time.
+
+        `async with turn.limit("openai"): answer = await client.ask(...)`. Who finds no permit waits, and
+        keeps its slot; the waiting counts as part of the attempt. The most urgent turn gets the next permit,
+        in a class the one that arrived first; some are kept for urgent classes, in proportion to
+        `Config.headroom`.
+
+        Raise `Busy(retry_after)` out of the block when the provider says *later*. Then the key pauses: until
+        it is over, whoever asks for it, or waits for it, gets `Busy` with what is left of the pause. If the
+        handler lets it through, the turn gives its slot back and comes back then; that uses up neither an
+        attempt nor the patience with it. A time-out of the turn in the block, and `Busy`, are what a
+        `ProviderLimit` that adapts goes by.
+
+        Blocks may be nested: inside one, a turn may ask only for keys that come later in the order of the
+        alphabet. Else two turns could wait for each other. Do not wait inside a block for another turn, or
+        another task, that needs the same key.
+
+        Args:
+            key: a name in `Config.provider_limits`.
+
+        Raises:
+            KeyError: there is no limit of that name.
+            Busy: on entering, while the key pauses.
+            RuntimeError: on entering: the attempt has ended, or the order of the names was not kept.
+
+        When cancelled on entering, no permit is taken; it is given back when the block is left, however that
+        happens.
+        """
+        record = self._current()
+        return record.book.tools.limits.block(record, key)
 
     async def in_thread(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `fn(*args)` in a thread: for what blocks, so that other turns go on meanwhile.

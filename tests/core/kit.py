@@ -20,8 +20,9 @@ def weighs(weights: Mapping[str, float]) -> Callable[[str], float]:
 class Owner:
     """Gives out ids, keeps the time, and calls `due` before each decision."""
 
-    def __init__(self, limit: int = 1, weights: Mapping[str, float] | None = None, **settings: Any) -> None:
-        self.scheduler = Scheduler(limit=limit, weight_of=weighs(weights or {}), **settings)
+    def __init__(self, limit: int = 1, **settings: Any) -> None:
+        weights = settings.pop("weights", {})
+        self.scheduler = Scheduler(limit=limit, weight_of=weighs(weights), **settings)
         self.now = 0.0
         self.ids = 0
         self.started: list[Entry] = []

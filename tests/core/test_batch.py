@@ -167,6 +167,18 @@ def test_a_batch_whose_urgent_caller_has_left_falls_back() -> None:
     assert it.start(0.0) is None
 
 
+def test_a_batch_that_fell_back_is_pulled_forward_again() -> None:
+    it = queue(max_size=1, concurrency=2)
+    it.join("first", 2, 0.0)
+    it.join("second", 3, 0.0)
+    it.leave(it.join("second", 0, 0.0))
+    assert keys(it.start(0.0)) == ["first"]  # after a look at the place the second one had
+    it.join("third", 1, 0.0)
+    it.join("second", 0, 0.0)
+    it._check()
+    assert keys(it.start(0.0)) == ["second"]
+
+
 def test_a_window_goes_on_taking_keys_while_all_fetches_are_taken() -> None:
     it = queue(max_size=3, max_delay=1.0)
     first = it.join("a", 2, 0.0)

@@ -268,6 +268,16 @@ def test_none_is_not_kept_and_ends_what_was() -> None:
     assert isinstance(cache.fail(step.flight, 1.0), Raise), "what is known to be gone is not served"
 
 
+def test_a_load_is_taken_over_in_the_order_of_waiting() -> None:
+    cache = ContextCache(size=10)
+    step = cache.look_up(*A, 1, 10.0, 0.0)
+    assert isinstance(step, Load)
+    for caller in (2, 3, 4):
+        cache.look_up(*A, caller, 10.0, 0.0)
+    assert [cache.abandon(step.flight) for _ in range(2)] == [2, 3]
+    assert cache.succeed(step.flight, "v", 1.0) == (4,)
+
+
 def test_an_invalidation_in_flight_lets_later_callers_load_anew() -> None:
     cache = ContextCache(size=10)
     first = cache.look_up(*A, 1, 10.0, 0.0)

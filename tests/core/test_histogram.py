@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from ccm._core.histogram import LatencyHistogram, LatencySummary
+from ccm._core.histogram import Increments, LatencyHistogram, LatencySummary, Tally
 
 LONGEST = 2**34 / 1e6
 IN_RANGE = (
@@ -148,3 +148,59 @@ def test_nothing_recorded_is_all_zeros() -> None:
 def test_a_quantile_outside_its_range_is_refused(q: float) -> None:
     with pytest.raises(ValueError, match="q must be from 0 to 1"):
         LatencyHistogram().quantile(q)
+
+
+@given(parts=st.lists(st.lists(ANY, max_size=20), max_size=6), before=st.lists(ANY, max_size=20))
+def test_increments_are_what_was_recorded_since_the_last_time(
+    parts: list[list[float]], before: list[float]
+) -> None:
+    histogram = filled(before)
+    increments, whole = Increments(histogram), Tally()
+    for part in parts:
+        for sample in part:
+            histogram.record(sample)
+        tally = Tally()
+        increments.take(tally)
+        tally._check()
+        compare(tally, part)
+        summary = histogram.summary()
+        again = Tally()
+        increments.take(again)
+        assert again.figures() == (0, None, None, None)
+        assert histogram.summary() == summary, "looking changes nothing"
+        whole.merge(tally)
+        compare(tally, part)
+    whole._check()
+    compare(whole, [sample for part in parts for sample in part])
+
+
+def compare(tally: Tally, samples: list[float]) -> None:
+    samples = [max(0.0, sample) for sample in samples]
+    count, mean, *quantiles = tally.figures()
+    assert count == len(samples)
+    if not samples:
+        assert [mean, *quantiles] == [None, None, None]
+        return
+    # The sum is a difference of the histogram's sums, so what came before decides how exact it is.
+    assert mean == pytest.approx(sum(samples) / count, rel=1e-9, abs=1e-2)
+    for q, found in zip((0.50, 0.99), quantiles, strict=True):
+        true = nearest_rank(samples, q)
+        assert found is not None
+        if true < LONGEST * 0.95:
+            assert found == pytest.approx(true, rel=0.05, abs=1e-6)
+        else:
+            assert found >= LONGEST * 0.9
+
+
+def test_increments_of_two_histograms_make_one_tally() -> None:
+    one, other = filled([]), filled([])
+    increments, tally = [Increments(one), Increments(other)], Tally()
+    one.record(1.0)
+    for _ in range(3):
+        other.record(2.0)
+    for increment in increments:
+        increment.take(tally)
+    count, mean, p50, p99 = tally.figures()
+    assert (count, mean) == (4, 1.75)
+    assert p50 == p99 == pytest.approx(2.0, rel=0.05)
+    assert tally.bound == 2.0

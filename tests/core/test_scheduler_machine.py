@@ -50,7 +50,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         ageing=st.sampled_from((0.5, 1.0, 2.0, inf)),
         weights=st.dictionaries(TENANTS, st.sampled_from((0.5, 2.0, 4.0))),
         by_seconds=st.booleans(),
-        tenant_limits=st.none() | st.dictionaries(TENANTS, st.integers(1, 3)),
+        tenant_limits=st.none() | st.dictionaries(TENANTS, st.integers(1, 2), min_size=1),
     )
     def begin(
         self, sizes: tuple[int, list[int]], ageing: float, weights: dict[str, float], by_seconds: bool,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ccm import RetryPolicy
 from ccm._core.cycles import cycle
@@ -50,8 +50,19 @@ class Machine(RuleBasedStateMachine):
         self.waiting: list[Item] = []
         self.running: list[Item] = []
         self.retrying: dict[Item, float] = {}
+        self.failures: dict[Item, int] = {}
+        self.busies: dict[Item, int] = {}
         self.received = self.done = self.dead = self.cancelled = self.refused = self.errors = 0
+        self.begun = self.over = 0
         self.last = 0.0
+
+    @initialize(uniforms=st.lists(st.sampled_from([0.5, 1.0]), max_size=CAPACITY))
+    def begin(self, uniforms: list[float]) -> None:
+        """Items have failed before: otherwise hardly a run has several of them that wait for their time."""
+        for uniform in uniforms:
+            self.offer(2, patient=True)
+            self.take()
+            self.end(self.running.pop(), uniform, None, permanent=False)
 
     def room(self) -> bool:
         return len(self.waiting) + len(self.retrying) < self.CAPACITY
@@ -84,6 +95,7 @@ class Machine(RuleBasedStateMachine):
         assert taken is expected
         self.waiting.remove(expected)
         self.running.append(expected)
+        self.begun += expected.attempt == 1
         self.last = self.now
         self.let_in()
 
@@ -105,22 +117,34 @@ class Machine(RuleBasedStateMachine):
         item = self.pick(data)
         self.queue.succeed(item, self.now)
         self.done += 1
+        self.over += 1
         with pytest.raises(ValueError, match="state"):
             self.queue.succeed(item, self.now)
 
-    @rule(data=st.data(), uniform=st.sampled_from([0.0, 0.5, 1.0]), permanent=st.booleans())
+    @rule(
+        data=st.data(),
+        uniform=st.sampled_from([0.0, 0.5, 1.0]),
+        busy=st.sampled_from([None, None, 0.25, 9.0]),
+        permanent=st.sampled_from([False, False, False, True]),
+    )
     @precondition(lambda self: self.running)
-    def fail(self, data: st.DataObject, uniform: float, permanent: bool) -> None:
-        item = self.pick(data)
-        delay = self.queue.fail(item, self.now, uniform, permanent=permanent)
+    def fail(self, data: st.DataObject, uniform: float, busy: float | None, permanent: bool) -> None:
+        self.end(self.pick(data), uniform, busy, permanent=permanent)
+
+    def end(self, item: Item, uniform: float, busy: float | None, *, permanent: bool) -> None:
+        delay = self.queue.fail(item, self.now, uniform, busy=busy, permanent=permanent)
         self.errors += 1
-        if permanent or item.failures == self.ATTEMPTS:
+        self.over += 1
+        self.last = self.now
+        counts = self.failures if busy is None else self.busies
+        counts[item] = counts.get(item, 0) + 1
+        if permanent or (busy is None and counts[item] == self.ATTEMPTS):
             assert delay is None
             self.dead += 1
-        else:
-            assert delay is not None
-            assert delay == uniform * 2 ** (item.failures - 1)
-            self.retrying[item] = self.now + delay
+            return
+        expected = uniform * min(4.0, 2.0 ** (counts[item] - (busy is None)))
+        assert delay == max(expected, busy or 0.0)
+        self.retrying[item] = self.now + delay
 
     def pick(self, data: st.DataObject) -> Item:
         item = data.draw(st.sampled_from(self.running))
@@ -140,6 +164,7 @@ class Machine(RuleBasedStateMachine):
         else:
             self.cancelled += 1
             self.last = self.now
+            self.over += item in self.running
             self.retrying.pop(item, None)
             for line in (self.waiting, self.running):
                 if item in line:
@@ -164,6 +189,7 @@ class Machine(RuleBasedStateMachine):
         assert (figures.received, figures.done, figures.dead) == (self.received, self.done, self.dead)
         assert (figures.cancelled, figures.refused) == (self.cancelled, self.refused)
         assert figures.errors == self.errors == figures.retries + figures.dead
+        assert (figures.wait.count, figures.processing_time.count) == (self.begun, self.over)
         assert figures.last_activity == self.last
         busy = self.waiting or self.running or self.retrying or self.blocked
         assert figures.idle == (0.0 if busy else self.now - self.last)
@@ -213,6 +239,42 @@ def test_who_is_busy_uses_up_no_attempt_but_patience() -> None:
     assert it.fail(take(it, 1e9), 1e9, 1.0, busy=3.0) is None
     assert item.state == ENDED
     assert it.dead == 1
+
+
+def test_whoever_was_busy_still_has_all_attempts() -> None:
+    it = queue(attempts=2)
+    hand_in(it)
+    assert it.fail(take(it), 0.0, 1.0, busy=3.0) == 3.0
+    assert it.fail(take(it, 3.0), 3.0, 1.0, busy=0.0) == 4.0
+    assert it.fail(take(it, 7.0), 7.0, 1.0) == 1.0
+    assert it.fail(take(it, 8.0), 8.0, 1.0) is None
+
+
+def test_items_that_wait_for_their_next_attempt_keep_their_room() -> None:
+    it = queue(capacity=2)
+    first, second = hand_in(it), hand_in(it)
+    for item in (first, second):
+        assert take(it) is item
+        it.fail(item, 0.0, 1.0)
+    assert not it.has_room
+    blocked = hand_in(it)
+    assert blocked.state == BLOCKED
+    it.cancel(first, 0.5)
+    assert it.admit(0.5) == [blocked]
+    assert take(it, 1.0) is second  # the one that was given up is not tried again
+    it.succeed(second, 1.0)
+    assert take(it, 1.0) is blocked
+    it._check()
+
+
+def test_a_wait_is_counted_once_and_ends_with_the_first_attempt() -> None:
+    it = queue()
+    hand_in(it)
+    it.fail(take(it, 2.0), 2.0, 1.0)
+    it.succeed(take(it, 9.0), 10.0)
+    figures = it.statistics(10.0)
+    assert (figures.wait.count, figures.wait.mean) == (1, 2.0)
+    assert (figures.processing_time.count, figures.processing_time.mean) == (2, 0.5)
 
 
 def test_nothing_overtakes_a_sender_that_waits() -> None:

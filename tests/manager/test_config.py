@@ -211,6 +211,26 @@ def test_the_default_headroom_shrinks_with_the_limit(limit: int, reserved: tuple
 def test_every_class_can_use_a_slot_whatever_the_headroom(limit: int) -> None:
     config = Config(limit=limit, headroom={CRITICAL: 100, HIGH: 100, NORMAL: 100})
     assert all(0 <= config.headroom_of(p) < limit for p in (CRITICAL, HIGH, NORMAL, LOW))
+    fewer = [config.headroom_of(p, 1 + limit // 2) for p in (CRITICAL, HIGH, NORMAL, LOW)]
+    assert fewer == sorted(fewer)
+    assert all(0 <= reserved < 1 + limit // 2 for reserved in fewer)
+
+
+@pytest.mark.parametrize(
+    ("limit", "default", "explicit"),
+    [
+        (1, (0, 0, 0, 0), (0, 0, 0, 0)), (5, (0, 0, 0, 0), (0, 1, 2, 2)), (15, (0, 1, 2, 2), (0, 2, 4, 4)),
+        (25, (0, 2, 5, 5), (0, 2, 5, 5)), (50, (0, 4, 10, 10), (0, 4, 10, 10)),
+        (90, (0, 4, 10, 10), (0, 4, 10, 10)),
+    ],
+)  # fmt: skip
+def test_the_headroom_of_a_smaller_limit_is_in_proportion(
+    limit: int, default: tuple[int, ...], explicit: tuple[int, ...]
+) -> None:
+    """What was asked for is rounded up, so that it does not vanish."""
+    classes = (CRITICAL, HIGH, NORMAL, LOW)
+    assert tuple(Config().headroom_of(p, limit) for p in classes) == default
+    assert tuple(Config(headroom={CRITICAL: 4, HIGH: 6}).headroom_of(p, limit) for p in classes) == explicit
 
 
 @pytest.mark.parametrize(

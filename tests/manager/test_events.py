@@ -151,7 +151,10 @@ async def test_a_turn_that_does_not_end_is_told(caplog: pytest.LogCaptureFixture
             await manager.wait_idle()
             found = [await anext(stream) for _ in range(5)]
         assert kinds(found) == ["SessionStarted", "Accepted", "Started", "Stuck", "Ended"]
-        assert found[3] == events.Stuck(3, receipt.turn_id, "c", "chat", 3)
+        stuck = found[3]
+        assert isinstance(stuck, events.Stuck)
+        assert stuck == events.Stuck(3, receipt.turn_id, "c", "chat", 3, by="timeout", where=stuck.where)
+        assert "handler (test_events.py:" in stuck.where
 
 
 @simulated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -190,7 +191,10 @@ def test_a_handler_that_will_not_end_is_reported(shielded: bool, caplog: pytest.
                     found.append(event)
                 if isinstance(event, events.Ended) and event.turn_id == other.turn_id:
                     break
-            assert found == [events.Stuck(3, bad.turn_id, "a", "chat", 3)]
+            (stuck,) = found
+            assert stuck == events.Stuck(3, bad.turn_id, "a", "chat", 3, by="timeout", where=stuck.where)
+            assert re.search(r"swallows\.<locals>\.act \(test_stubborn_handlers\.py:\d+\)", stuck.where)
+            assert "turn.in_thread" in stuck.advice
         assert handler.peak == 1
 
     caplog.set_level(logging.WARNING, "ccm")
@@ -198,7 +202,10 @@ def test_a_handler_that_will_not_end_is_reported(shielded: bool, caplog: pytest.
     records = [record for record in caplog.records if record.name == "ccm"]
     assert len(records) == 3, "one for each of the three runs"
     assert all(r.levelno == logging.WARNING for r in records)
-    assert "of route 'chat' does not end" in records[0].getMessage()
+    text = records[0].getMessage()
+    assert "of route 'chat' does not end: told to (timeout) 1 s ago, it waits in " in text
+    assert "test_stubborn_handlers.py" in text
+    assert "turn.in_thread" in text
 
 
 # -- groups of exceptions ------------------------------------------------------------------------

@@ -34,6 +34,19 @@ async def test_a_tenant_has_at_most_its_slots_and_others_the_rest() -> None:
 
 
 @simulated
+async def test_one_end_may_let_two_turns_start() -> None:
+    """Law G7: the conversation goes on with another tenant's turn, and the tenant has its slot back."""
+    handler = Recorder(takes(1))
+    async with opened(
+        handler, limit=3, headroom={}, tenants={"x": TenantPolicy(limit=1)}, **CROWD
+    ) as manager:
+        manager.submit_nowait(say("first", "a", tenant="x"))
+        manager.submit_nowait(say("then", "a", tenant="y"))
+        manager.submit_nowait(say("held", "b", tenant="x"))
+    assert sorted(handler.starts) == [(0, "first"), (1, "held"), (1, "then")]
+
+
+@simulated
 async def test_slots_of_a_tenant_are_given_back_whatever_ends_the_turn() -> None:
     async def fails(turn: ccm.Turn) -> None:
         if turn.text.endswith("0"):
@@ -56,7 +69,7 @@ async def test_slots_of_a_tenant_are_given_back_whatever_ends_the_turn() -> None
 @simulated
 async def test_a_tenant_fills_its_share_of_the_queue_and_no_more(overflow: Overflow) -> None:
     gate = Gate()
-    settings = {"limit": 1, "headroom": {}, "queue_limit": 10, "overflow": overflow}
+    settings: dict[str, Any] = {"limit": 1, "headroom": {}, "queue_limit": 10, "overflow": overflow}
     async with opened(gate, tenant=TenantPolicy(queue_share=0.3), **settings, **CROWD) as manager:
         manager.submit_nowait(from_("x", 0))
         for number in range(1, 4):
@@ -73,7 +86,12 @@ async def test_a_tenant_fills_its_share_of_the_queue_and_no_more(overflow: Overf
 @simulated
 async def test_an_urgent_message_displaces_one_of_its_own_tenant() -> None:
     gate = Gate()
-    settings = {"limit": 1, "headroom": {}, "queue_limit": 10, "overflow": Overflow.SHED_LOWEST}
+    settings: dict[str, Any] = {
+        "limit": 1,
+        "headroom": {},
+        "queue_limit": 10,
+        "overflow": Overflow.SHED_LOWEST,
+    }
     async with opened(gate, tenant=TenantPolicy(queue_share=0.2), **settings, **CROWD) as manager:
         manager.submit_nowait(from_("x", 0))
         own = [manager.submit_nowait(from_("x", number)) for number in (1, 2)]
@@ -88,7 +106,7 @@ async def test_an_urgent_message_displaces_one_of_its_own_tenant() -> None:
 async def test_a_message_that_starts_at_once_needs_no_place() -> None:
     gate = Gate()
     share = TenantPolicy(queue_share=0.01)
-    settings = {"limit": 2, "headroom": {CRITICAL: 1}, "queue_limit": 10}
+    settings: dict[str, Any] = {"limit": 2, "headroom": {CRITICAL: 1}, "queue_limit": 10}
     async with opened(gate, tenants={"x": share}, **settings, **CROWD) as manager:
         manager.submit_nowait(from_("x", 0))
         manager.submit_nowait(from_("x", 1))

@@ -13,35 +13,21 @@ import argparse
 import json
 import os
 import re
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .catalog import MUTANTS
 from .mutant import Mutant
+from .trial import Ended, Sources, Trial
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTEST = (
-    "-m",
-    "pytest",
-    "-x",
-    "-q",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "tests.mutants.plugin",
-    "--hypothesis-seed=0",
-)
 FAILED = re.compile(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", re.MULTILINE)
 TESTS_FAILED = 1
+GLANCE = 0.02
+"""Seconds between two looks at the trials that run."""
 
 
 @dataclass(frozen=True)
@@ -55,81 +41,21 @@ class Verdict:
     seconds: float
 
 
-@contextmanager
-def planted(mutant: Mutant | None) -> Iterator[Path]:
-    """A copy of the sources with the bug in it; removed afterwards.
-
-    Raises:
-        LookupError: the text to replace is not there exactly once.
-    """
-    with tempfile.TemporaryDirectory(prefix="ccm-mutant-") as folder:
-        source = Path(folder, "src")
-        shutil.copytree(ROOT / "src", source)
-        if mutant is not None:
-            path = source / "ccm" / mutant.file
-            text = path.read_text(encoding="utf-8") if path.exists() else ""
-            if text.count(mutant.old) != 1:
-                raise LookupError(f"its text occurs {text.count(mutant.old)} times in {mutant.file}")
-            path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-        yield source
-
-
-def run_pytest(source: Path, tests: tuple[str, ...], timeout: float) -> tuple[int | None, str]:
-    """The exit status and output of the tests on `source`; None when they did not end in time."""
-    env = os.environ | {
-        "PYTHONPATH": str(source),
-        "CCM_MUTANT_SOURCE": str(source),
-        "HYPOTHESIS_STORAGE_DIRECTORY": str(source.parent / "hypothesis"),
-    }
-    process = subprocess.Popen(
-        [sys.executable, *PYTEST, *tests],
-        cwd=ROOT,
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # so that what the tests started ends with them
-    )
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-        return None, output
-    return process.returncode, output
-
-
-def judge(mutant: Mutant, timeout: float) -> Verdict:
-    begun = time.monotonic()
-
-    def verdict(status: str, by: str) -> Verdict:
-        return Verdict(mutant.name, mutant.law, status, by, round(time.monotonic() - begun, 1))
-
-    try:
-        with planted(mutant) as source:
-            code, output = run_pytest(source, mutant.tests, timeout)
-    except LookupError as error:
-        return verdict("broken", f"{error}; bring the catalog up to date")
-    if code is None:
-        return verdict("killed", f"no end within {timeout:g} s")
-    if code == TESTS_FAILED:
-        found = FAILED.search(output)
-        return verdict("killed", found[1] if found else "?")
-    if code == 0:
-        return verdict("survived", "no test noticed")
-    return verdict("broken", f"pytest ended with {code}: {output.strip()[-200:]!r}")
-
-
-def baseline(mutants: list[Mutant], timeout: float) -> Verdict:
-    """The same tests on the same copy without a bug: they must pass, or a failure proves nothing."""
-    begun = time.monotonic()
-    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
-    with planted(None) as source:
-        code, output = run_pytest(source, tests, timeout)
-    found = FAILED.search(output)
-    by = "" if code == 0 else found[1] if found else output.strip()[-300:]
-    return Verdict("(none)", "", "passed" if code == 0 else "failed", by, round(time.monotonic() - begun, 1))
+def judge(mutant: Mutant | None, ended: Ended, timeout: float) -> Verdict:
+    """What the end of a trial says of its mutant; without one the tests must pass, or nothing is proved."""
+    found = FAILED.search(ended.output)
+    by = found[1] if found else f"pytest ended with {ended.status}: {ended.output.strip()[-300:]!r}"
+    if mutant is None:
+        passed = ended.status == 0
+        return Verdict("(none)", "", "passed" if passed else "failed", "" if passed else by, ended.seconds)
+    status = "broken"
+    if ended.status is None:
+        status, by = "killed", f"no end within {timeout:g} s"
+    elif ended.status == TESTS_FAILED:
+        status = "killed"
+    elif ended.status == 0:
+        status, by = "survived", "no test noticed"
+    return Verdict(mutant.name, mutant.law, status, by, ended.seconds)
 
 
 def show(verdict: Verdict, done: int, total: int) -> None:
@@ -140,16 +66,43 @@ def show(verdict: Verdict, done: int, total: int) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run(mutants: list[Mutant], jobs: int, timeout: float) -> list[Verdict]:
-    """Judge them all; the tests without a mutant come first in the result."""
+def trials(sources: Sources, mutants: list[Mutant], timeout: float) -> Iterator[Trial | Verdict]:
+    """One after the other: first the same tests without a bug."""
+    tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+    yield Trial(sources, None, tests, 20 * timeout)
+    for mutant in mutants:
+        try:
+            yield Trial(sources, mutant, mutant.tests, timeout)
+        except LookupError as error:
+            yield Verdict(mutant.name, mutant.law, "broken", f"{error}; bring the catalog up to date", 0.0)
+
+
+def run(sources: Sources, mutants: list[Mutant], jobs: int, timeout: float) -> list[Verdict]:
+    """Judge them all, `jobs` at a time; the tests without a mutant come first in the result."""
     verdicts: dict[str, Verdict] = {}
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(baseline, mutants, 20 * timeout)]
-        futures += [pool.submit(judge, mutant, timeout) for mutant in mutants]
-        for future in as_completed(futures):
-            verdict = future.result()
-            verdicts[verdict.name] = verdict
-            show(verdict, len(verdicts), len(futures))
+    total = len(mutants) + 1
+    waiting = trials(sources, mutants, timeout)
+    running: list[Trial] = []
+
+    def note(verdict: Verdict) -> None:
+        verdicts[verdict.name] = verdict
+        show(verdict, len(verdicts), total)
+
+    try:
+        while len(verdicts) < total:
+            while len(running) < jobs and (step := next(waiting, None)) is not None:
+                if isinstance(step, Trial):
+                    running.append(step)
+                else:
+                    note(step)
+            for trial in list(running):
+                if (ended := trial.poll()) is not None:
+                    running.remove(trial)
+                    note(judge(trial.mutant, ended, timeout))
+            time.sleep(GLANCE)
+    finally:
+        for trial in running:
+            trial.give_up()
     return [verdicts[name] for name in ("(none)", *(mutant.name for mutant in mutants))]
 
 
@@ -169,7 +122,8 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="the slow ones too")
     parser.add_argument("--list", action="store_true", help="show the catalog and stop")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time (default: 2)")
+    jobs = os.cpu_count() or 1
+    parser.add_argument("--jobs", type=int, default=jobs, help="mutants at a time (default: one per CPU)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds after which tests count as hung")
     options = parser.parse_args()
     if options.list:
@@ -179,7 +133,9 @@ def main() -> int:
             )
         return 0
     begun = time.monotonic()
-    without, *verdicts = run(chosen(options, parser), options.jobs, options.timeout)
+    mutants = chosen(options, parser)
+    with tempfile.TemporaryDirectory(prefix="ccm-mutants-") as folder:
+        without, *verdicts = run(Sources(Path(folder)), mutants, options.jobs, options.timeout)
     if options.json:
         print(json.dumps([asdict(verdict) for verdict in (without, *verdicts)], indent=2))
     killed = sum(verdict.status == "killed" for verdict in verdicts)

@@ -7,8 +7,15 @@ must fail; name those that guard the law, and no more: they run for every mutant
 from __future__ import annotations
 
 from .core import CORE
+from .limits import LIMIT_BUGS
 from .manager import MANAGER
 from .mutant import Mutant
+from .services import SERVICE_BUGS
+from .shedding import SHEDDING_AND_TENANTS
+from .tools import TOOL_BUGS
+from .trends import TRENDS
 from .turns import TURNS
 
-MUTANTS: tuple[Mutant, ...] = CORE + MANAGER + TURNS
+MUTANTS: tuple[Mutant, ...] = (
+    CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS + LIMIT_BUGS + TRENDS
+)

@@ -11,6 +11,7 @@ COSTS = "tests/core/test_scheduler_costs.py"
 FAIR = "tests/core/test_fair.py"
 ADMISSION = "tests/core/test_admission.py"
 
+READY = "_core/ready.py"
 SCHEDULER = "_core/scheduler.py"
 LANES = "_core/lanes.py"
 
@@ -59,7 +60,7 @@ CORE = (
         (MACHINE,),
     ),
     Mutant(
-        "a lifted lane does not sink", "G4", SCHEDULER,
+        "a lifted lane does not sink", "G4", READY,
         "if lane.klass == klass and lane.group.tenant == tenant:",
         "if lane.klass <= klass and lane.group.tenant == tenant:",
         (MACHINE,),
@@ -84,9 +85,9 @@ CORE = (
         (FAIRNESS,),
     ),
     Mutant(
-        "a tenant is not charged", "G5", SCHEDULER,
-        "            tenants.join(group, self._charges.share(group))\n        lane.group = None\n",
-        "            tenants.join(group, 0.0)\n        lane.group = None\n",
+        "a tenant is not charged", "G5", READY,
+        "            queue.join(group, self._charges.share(group))\n        lane.group = None\n",
+        "            queue.join(group, 0.0)\n        lane.group = None\n",
         (FAIRNESS,),
     ),
     Mutant(
@@ -97,15 +98,15 @@ CORE = (
     ),
     Mutant(
         "uncharged turns are corrected", "G5", SCHEDULER,
-        "                    self._charges.uncharged.add(entry.id)\n                return True\n",
-        "                    pass\n                return True\n",
-        (FAIRNESS,),
+        "                    self._charges.uncharged.add(entry.id)\n                if self.ready.limited:\n",
+        "                    pass\n                if self.ready.limited:\n",
+        (f"{FAIRNESS}::test_seconds_nobody_competed_for_are_not_charged",),
     ),
     Mutant(
         "no ageing", "G6", LANES,
         "        if klass <= HIGH:\n",
         "        if klass <= LOW:\n",
-        (FAIRNESS,),
+        (f"{FAIRNESS}::test_g6_an_aged_lane_is_served_within_a_bound",),
     ),
     Mutant(
         "ageing up to CRITICAL", "G6", LANES,
@@ -134,8 +135,8 @@ CORE = (
     ),
     Mutant(
         "starts although expired", "max_wait", SCHEDULER,
-        "and entry.not_before <= now and now < entry.expires:",
-        "and entry.not_before <= now:",
+        "and entry.not_before <= now and now < entry.expires\n",
+        "and entry.not_before <= now\n",
         (MACHINE,),
     ),
     Mutant(
@@ -153,14 +154,14 @@ CORE = (
     ),
     Mutant(
         "a promoted turn does not lift its lane", "G4", SCHEDULER,
-        "+= 1\n        self._enqueue(entry)\n        if lane.running is None:\n",
-        "+= 1\n        self._enqueue(entry)\n        if lane.head is None:\n",
+        "+= 1\n        self._sort_in(entry)\n        if lane.running is None:\n",
+        "+= 1\n        self._sort_in(entry)\n        if lane.head is None:\n",
         (MACHINE,),
     ),
     Mutant(
         "the victim is the oldest", "G8", SCHEDULER,
-        "queued[next(reversed(queued))]",
-        "queued[next(iter(queued))]",
+        "for entry in reversed(self._queued[klass].values()):",
+        "for entry in self._queued[klass].values():",
         (EXAMPLES,),
     ),
     Mutant(
@@ -173,7 +174,7 @@ CORE = (
         "stale timers stay", "G8", "_core/timers.py",
         "        if len(heap) > 2 * live + _SLACK:\n",
         "        if len(heap) < 0:\n",
-        (COSTS, "tests/core/test_timers.py"),
+        ("tests/core/test_timers.py", COSTS),
     ),
     Mutant(
         "entries of those who left stay", "G8", "_core/fair.py",

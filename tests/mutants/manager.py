@@ -127,8 +127,8 @@ MANAGER = (
     ),
     Mutant(
         "a cancelled sender stays in line", "G10 trap 5", INTAKE,
-        "            self.senders.remove(sender)\n",
-        "",
+        "            self.senders.remove(sender)\n            # Whoever",
+        "            # Whoever",
         (OVERFLOW, CANCELLATION),
     ),
     Mutant(

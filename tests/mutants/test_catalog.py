@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .__main__ import ROOT
 from .catalog import MUTANTS
 from .mutant import Mutant
+from .trial import ROOT
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])

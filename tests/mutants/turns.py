@@ -93,20 +93,20 @@ TURNS = (
     # -- messages are taken back -----------------------------------------------------------------
     Mutant(
         "stop starts the next", "G1 trap 8", CHANGES,
-        "        waiting = _of(conversation, scheduler.waiting_entries())\n",
-        "        waiting = _of(conversation, [])\n",
+        "        waiting = self._of(conversation, scheduler.waiting_entries())\n",
+        "        waiting = self._of(conversation, [])\n",
         (PAIRWISE,),
     ),
     Mutant(
         "stop clears the head of the queue only", "trap 8", CHANGES,
-        "        waiting = _of(conversation, scheduler.waiting_entries())\n",
-        "        waiting = _of(conversation, scheduler.waiting_entries())[:1]\n",
+        "        waiting = self._of(conversation, scheduler.waiting_entries())\n",
+        "        waiting = self._of(conversation, scheduler.waiting_entries())[:1]\n",
         (PAIRWISE,),
     ),
     Mutant(
         "a retracted answer stays in the history", "retract", CHANGES,
-        "            record.session.history.take_out(turn_id)\n",
-        "            record.session.history.take_out(-turn_id)\n",
+        "            history.take_out(turn_id)\n",
+        "            history.take_out(-turn_id)\n",
         (PAIRWISE,),
     ),
     Mutant(

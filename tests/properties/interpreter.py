@@ -338,7 +338,7 @@ class Interpreter:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Retry delays are drawn from the global generator: let them be the same in every run of a program."""
     state = random.getstate()
     random.seed(seed)
@@ -360,7 +360,7 @@ def run(
     """
     interpreter = interpreter or Interpreter(program)
     watch = [WhenIdle(interpreter.idle)] if idle else []
-    with _seeded(program.seed):
+    with seeded(program.seed):
         trace = simulate(interpreter.main, seed=program.seed, limit=900.0, instruments=[*watch, *instruments])
     assert trace.errors == []
     return trace

@@ -97,8 +97,25 @@ class Replay:
         return {
             key: lane.effective(now, self.config.ageing)
             for key, lane in self.lanes.items()
-            if lane.waiting and not lane.running and lane.waiting[0].not_before <= now
+            if lane.waiting
+            and not lane.running
+            and lane.waiting[0].not_before <= now
+            and not self.full(lane.waiting[0].tenant)
         }
+
+    def crowded(self, tenant: str) -> bool:
+        """Whether as many turns of a tenant wait as may, and that is fewer than of all together."""
+        limit = self.config.queue_limit
+        places = math.ceil((self.config.policy_of(tenant).queue_share or 1.0) * limit)
+        waiting = sum(not (t.running or t.retrying) and t.tenant == tenant for t in self.turns.values())
+        return waiting >= places and places < limit
+
+    def full(self, tenant: str) -> bool:
+        """Whether the tenant uses all the slots that it may."""
+        limit = self.config.policy_of(tenant).limit
+        return limit is not None and limit <= sum(
+            turn.running and turn.tenant == tenant for turn in self.turns.values()
+        )
 
     def neglected(self, now: float) -> list[tuple[str, ccm.Priority]]:
         """Startable lanes with a free slot that they may use (law G7: none)."""

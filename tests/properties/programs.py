@@ -158,8 +158,16 @@ def sends(
 # Settings under which nothing is refused.
 ROOMY: dict[str, Any] = {
     "queue_limit": 10_000, "conversation_limit": 10_000, "max_sessions": 10_000, "rate_limit": None,
-    "max_wait": {},
+    "max_wait": {}, "shedding": None, "tenants": {},
 }  # fmt: skip
+TENANT_POLICIES = st.builds(
+    ccm.TenantPolicy, limit=st.none() | st.integers(1, 2), queue_share=st.sampled_from([None, 0.5, 0.001]),
+    rate_limit=st.sampled_from([None, False, ccm.RateLimit(1, per=1)]),
+)  # fmt: skip
+SLOTS_OF_TENANTS = st.dictionaries(
+    st.sampled_from(["t", "u"]), st.builds(ccm.TenantPolicy, limit=st.integers(1, 2))
+)
+HASTY = ccm.Shedding(interval=0.125, rotate=0.5, targets={ccm.HIGH: 0.0625, ccm.NORMAL: 0.125})
 # More work than slots, in many conversations, and no message that is refused for what it is.
 CROWD: dict[str, Any] = {"conversations": "abcdefgh", "until": 64, "ids": False, "patience": False}
 CANCELS = st.builds(Cancel, at=ticks(0, 192), call=st.integers(0, 30))
@@ -184,6 +192,8 @@ def configs(draw: st.DrawFn, /, **fixed: Any) -> ccm.Config:
         "max_wait": st.dictionaries(PRIORITIES, ticks(1, 96), max_size=2),
         "timeout": ticks(32, 96),
         "weights": st.just({}) | st.fixed_dictionaries({"t": st.sampled_from([0.5, 2.0, 3.0])}),
+        "tenants": st.just({}) | st.dictionaries(st.sampled_from(["t", "u"]), TENANT_POLICIES, min_size=1),
+        "shedding": st.sampled_from([None, None, HASTY]),
         "max_sessions": st.sampled_from([1000, 1, 2, 4]),
         "session_timeout": st.sampled_from([1800.0, 0.25]),
         "drain": ticks(0, 96),

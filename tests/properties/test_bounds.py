@@ -33,7 +33,8 @@ class Gate:
         """The checks in their documented order; None lets it in."""
         replay, config = self.replay, self.config
         lane = replay.lanes.get(send.conversation)
-        rate = config.rate_limit
+        policy = config.policy_of(send.tenant)
+        rate = policy.rate_limit or None
         earlier = self.admitted.get((send.tenant, send.user), [])
         if self.draining:
             return Reason.DRAINING
@@ -45,7 +46,11 @@ class Gate:
             return Reason.CONVERSATION_FULL
         if lane is None and len(replay.lanes) >= config.max_sessions:
             return Reason.TOO_MANY_SESSIONS
-        starts = lane is None and replay.running < replay.slots(send.priority)
+        starts = (
+            lane is None and replay.running < replay.slots(send.priority) and not replay.full(send.tenant)
+        )
+        if replay.crowded(send.tenant) and not starts:
+            return Reason.QUEUE_SHARE
         if replay.waiting >= config.queue_limit and not starts:
             return Reason.OVERLOADED
         return None
@@ -57,10 +62,18 @@ class Gate:
 
 
 def check_displaced(replay: Replay, instant: Instant) -> None:
-    """The bound was reached, and the one that had to go is the youngest of the least urgent class."""
-    assert replay.waiting >= replay.config.queue_limit
+    """A bound was reached, and the one that had to go is the youngest of the least urgent class.
+
+    Of all at the bound of the queue; of its own tenant's at the bound of that tenant.
+    """
+    victim = instant.turn
+    assert victim is not None
     waiting = [t for t in replay.turns.values() if not (t.running or t.retrying)]
-    assert instant.turn is max(waiting, key=lambda t: (t.priority, t.id))
+    if replay.crowded(victim.tenant):
+        waiting = [turn for turn in waiting if turn.tenant == victim.tenant]
+    else:
+        assert replay.waiting >= replay.config.queue_limit
+    assert victim is max(waiting, key=lambda t: (t.priority, t.id))
 
 
 def check_gate(trace: Trace) -> None:
@@ -90,7 +103,7 @@ def check_gate(trace: Trace) -> None:
 
 @given(
     program=programs(
-        ends=st.builds(Drain, ticks(0, 128)), enabled=True, preempt=False,
+        ends=st.builds(Drain, ticks(0, 128)), enabled=True, preempt=False, shedding=None,
         overflow=st.sampled_from([ccm.Overflow.REJECT_NEW, ccm.Overflow.SHED_LOWEST]),
     )
 )  # fmt: skip

@@ -10,7 +10,7 @@ from ccm import _events as events
 
 from .interpreter import run
 from .model import Replay, check_claims
-from .programs import CROWD, ROOMY, Behaviour, Program, programs, sends
+from .programs import CROWD, ROOMY, SLOTS_OF_TENANTS, Behaviour, Program, programs, sends
 
 
 @given(program=programs(enabled=True))
@@ -30,7 +30,7 @@ HEADROOM = st.dictionaries(st.sampled_from(ccm.Priority), st.integers(1, 3), min
 @given(
     program=programs(
         messages=CALM, least=8, most=30, enabled=True, preempt=False, timeout=30.0, deliver=False,
-        limit=st.integers(2, 5), headroom=HEADROOM, **ROOMY,
+        limit=st.integers(2, 5), headroom=HEADROOM, **ROOMY | {"tenants": SLOTS_OF_TENANTS},
     )
 )  # fmt: skip
 def test_a_class_starts_only_below_its_share_of_the_slots(program: Program) -> None:
@@ -42,6 +42,7 @@ def test_a_class_starts_only_below_its_share_of_the_slots(program: Program) -> N
             assert instant.turn is not None
             klass = replay.startable(instant.now)[instant.turn.conversation]
             assert replay.running < replay.slots(klass), (instant, klass)
+            assert not replay.full(instant.turn.tenant), instant
             peak = max(peak, replay.running + 1)
     assert trace.final is not None
     assert trace.final.peak_running == peak

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import ccm
-from ccm import AlertRules, ConversationManager, Priority, Threshold
+from ccm import AlertRules, ConversationManager, Priority, Router, Threshold
 from ccm.events import AlertCleared, AlertRaised
 from ccm.testing import CancelAt, simulate
 from tests.manager.kit import echo, say, simulated, takes
@@ -37,7 +37,7 @@ class Log:
 async def watched(
     handler: Any, on_alert: Any = None, *, config: dict[str, Any] | None = None, **rules: Any
 ) -> AsyncIterator[ConversationManager]:
-    settings = ccm.Config(debug=True, rate_limit=None, **(config or {}))
+    settings = ccm.Config(**{"debug": True, "rate_limit": None} | (config or {}))
     alerts = AlertRules(**OFF | rules)
     async with ccm.open_manager(handler, config=settings, alerts=alerts, on_alert=on_alert) as manager:
         yield manager
@@ -150,6 +150,30 @@ async def test_the_error_rate_of_the_last_seconds() -> None:
 
 
 @simulated
+async def test_the_error_rate_is_of_all_turns_and_of_nothing_but_turns() -> None:
+    """What was refused has not failed, and has not gone well either; side routes fail like others."""
+
+    async def fails(turn: ccm.Turn) -> None:
+        await trio.sleep(0.5)
+        raise ccm.Permanent
+
+    router = Router()
+    router.route("watch", answers=False, ordered=False)(fails)
+    router.route("chat")(takes(0.5))
+    async with watched(router, error_rate=Threshold(0.25, 1.0), least=8) as manager:
+        for n in range(4):
+            await manager.submit(say(conversation=f"c{n}", id=f"m{n}"))
+            for _ in range(3):
+                with pytest.raises(ccm.Duplicate):
+                    await manager.submit(say(conversation=f"c{n}", id=f"m{n}"))
+        await trio.sleep(1.5)
+        figures = manager.statistics()
+        assert (figures.side_outcomes["failed"], figures.outcomes["replied"]) == (4, 4)
+        assert figures.outcomes["rejected"] == 12
+        assert [alert.value for alert in manager.alerts] == [0.5]
+
+
+@simulated
 async def test_the_rate_of_shedding() -> None:
     log = Log()
     config = {"limit": 1, "headroom": {}, "queue_limit": 1}
@@ -159,6 +183,30 @@ async def test_the_rate_of_shedding() -> None:
                 await manager.submit(say(conversation=f"c{n}"))
         await trio.sleep(4.5)
     assert log.news == [(1, "shed_rate", "", "critical"), (3, "shed_rate", "", "clear")]
+
+
+@pytest.mark.parametrize(
+    ("config", "lost"),
+    [
+        ({"queue_limit": 1}, 4),
+        ({"queue_limit": 1, "overflow": "shed_lowest"}, 4),
+        ({"max_sessions": 2}, 4),
+        ({"max_wait": {Priority.NORMAL: 1.0, Priority.HIGH: 1.0}}, 5),
+        ({"rate_limit": ccm.RateLimit(2, per=60)}, 0),
+    ],
+    ids=["overloaded", "shed", "sessions", "expired", "rate limit"],
+)
+@simulated
+async def test_what_overload_costs_is_counted_per_second(config: dict[str, Any], lost: int) -> None:
+    config = {"limit": 1, "headroom": {}, "timeout": 60.0} | config
+    async with watched(takes(9), shed_rate=Threshold(1, 9), config=config) as manager:
+        for n in range(6):
+            with suppress(ccm.Rejected):
+                priority = Priority.HIGH if n > 1 else Priority.NORMAL
+                await manager.submit(say(conversation=f"c{n}", priority=priority))
+        await trio.sleep(2.5)
+        # The last look was after two seconds.
+        assert [alert.value for alert in manager.alerts] == ([lost / 2.0] if lost else [])
 
 
 @simulated
@@ -177,6 +225,52 @@ async def test_turns_that_do_not_end() -> None:
     assert 2 <= raised[0] <= 3  # told to end at 1, given a second, looked at each second
     assert cleared[1:] == ("stuck", "", "clear")
     assert 5 <= cleared[0] <= 6
+
+
+@simulated
+async def test_a_fallback_outside_of_the_slots_that_does_not_end() -> None:
+    async def stubborn(turn: ccm.Turn) -> str:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(9)
+        return "late"
+
+    log = Log()
+    router = Router()
+    router.route("chat", fallback=stubborn)(takes(30))
+    config = {"limit": 1, "headroom": {}, "max_wait": {Priority.NORMAL: 1.0}, "timeout": 60.0, "drain": 60.0}
+    async with watched(router, log, stuck=Threshold(1, 5), config=config) as manager:
+        for key in "ab":
+            await manager.submit(say(conversation=key))
+        await trio.sleep(12)
+    raised, cleared = log.news
+    # Expires at 1; its fallback is told to end at 6, given a second, and ends at 10.
+    assert raised[1:] == ("stuck", "", "warning")
+    assert 7 <= raised[0] <= 8
+    assert cleared[1:] == ("stuck", "", "clear")
+    assert 10 <= cleared[0] <= 11
+
+
+@simulated
+async def test_readers_of_events_do_not_wait_for_the_callback() -> None:
+    seen: list[tuple[float, str]] = []
+
+    async def slow_callback(event: ccm.Event) -> None:
+        await trio.sleep(0.25)
+
+    async with watched(echo, slow_callback, idle=Threshold(3, 6)) as manager, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            async with manager.events() as stream:
+                async for event in stream:
+                    if isinstance(event, AlertRaised):
+                        seen.append((trio.current_time(), event.alert.subject))
+
+        nursery.start_soon(read)
+        for name in ("one", "two", "three"):
+            manager.service(name, slow)
+        await trio.sleep_until(5)
+        nursery.cancel_scope.cancel()
+    assert seen == [(3, "one"), (3, "two"), (3, "three")]
 
 
 @simulated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -179,6 +180,17 @@ async def test_a_caller_that_leaves_harms_nobody() -> None:
 
 
 @simulated
+async def test_whoever_is_cancelled_asks_for_nothing() -> None:
+    store = Store()
+    async with Batcher(store, max_size=1) as batch:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await batch("a")
+        assert scope.cancelled_caught
+    assert (store.fetches, batch.statistics().calls) == ([], 0)
+
+
+@simulated
 async def test_a_fetch_nobody_waits_for_is_cancelled_and_its_place_free() -> None:
     store, got = Store(), list[Any]()
     async with Batcher(store, max_delay=0, concurrency=1) as batch:
@@ -217,6 +229,47 @@ async def test_leaving_the_block_does_not_wait_for_company() -> None:
             await trio.testing.wait_all_tasks_blocked()
         assert trio.current_time() == 1
     assert got == [("a", "A")]
+
+
+@simulated
+async def test_while_the_block_is_left_no_call_is_taken() -> None:
+    store, got = Store(), list[Any]()
+
+    async def late() -> None:
+        await trio.sleep(0.5)
+        await ask(batch, "late", got)
+
+    async with trio.open_nursery() as nursery:
+        batch = Batcher(store, max_delay=0)
+        async with batch:
+            nursery.start_soon(ask, batch, "a", got)
+            nursery.start_soon(late)
+            await trio.testing.wait_all_tasks_blocked()
+    assert store.fetches == [(0.0, ["a"])]
+    (late_key, error), answer = got
+    assert (late_key, answer) == ("late", ("a", "A"))
+    assert isinstance(error, trio.ClosedResourceError)
+
+
+@simulated
+async def test_a_fetch_has_the_context_of_the_block_and_of_no_caller() -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    seen: list[str] = []
+
+    async def fetch(keys: list[str]) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        seen.append(who.get())
+        return dict.fromkeys(keys, "")
+
+    async def caller(name: str, key: str) -> None:
+        who.set(name)
+        await batch(key)
+
+    who.set("block")
+    async with Batcher(fetch, max_size=1, concurrency=1) as batch, trio.open_nursery() as nursery:
+        nursery.start_soon(caller, "ada", "a")
+        nursery.start_soon(caller, "bob", "b")
+    assert seen == ["block", "block"]
 
 
 @simulated
@@ -284,8 +337,15 @@ def test_cancel_a_caller_at_every_step(seed: int) -> None:
     """Law G10: whoever stays gets the right answer, and nothing is left of who went."""
 
     async def program(scope: trio.CancelScope) -> None:
-        store, got = Store(), list[Any]()
-        async with Batcher(store, max_size=2, max_delay=0.5, concurrency=1) as batch:
+        store, got, unwanted = Store(), list[Any](), list[list[str]]()
+
+        async def fetch(keys: list[str]) -> dict[str, str]:
+            # Some may have left between the decision to fetch and this first step.
+            if not keys or not set(keys) <= {ticket.key for ticket in batch._tasks}:
+                unwanted.append(keys)
+            return await store(keys)
+
+        async with Batcher(fetch, max_size=2, max_delay=0.5, concurrency=1) as batch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ask, batch, "a", got)
                 nursery.start_soon(ask, batch, "b", got)
@@ -299,6 +359,7 @@ def test_cancel_a_caller_at_every_step(seed: int) -> None:
             assert figures.calls == figures.answered + figures.cancelled
             assert not batch._tasks
             assert not batch._scopes
+        assert unwanted == []
         assert sorted(got) == [("a", "A"), ("b", "B"), ("c", "C")]
 
     _at_every_step(program, seed)

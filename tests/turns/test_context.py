@@ -51,9 +51,9 @@ async def test_zero_always_loads_and_infinity_never_again() -> None:
         return await turn.context("a", always, ttl=0) + await turn.context("b", once, ttl=inf)
 
     async with opened(handler, session_timeout=1e9) as manager:
-        for _ in range(3):
+        for pause in (0, 1_000, 0):
             await text(manager)
-            await trio.sleep(1_000)
+            await trio.sleep(pause)
     assert (always.calls, once.calls) == (3, 1)
 
 
@@ -132,6 +132,16 @@ async def test_the_values_of_a_session_go_with_it(how: str) -> None:
         if how == "expired":
             assert await text(manager) == "value 2", "the next session begins with nothing"
         check_quiet(manager)
+
+
+@simulated
+async def test_the_values_of_other_sessions_stay() -> None:
+    load = Loader(0.0)
+    async with opened(asks(load, ttl=inf), max_sessions=2) as manager:
+        for key in "abc":  # the third evicts the first
+            await text(manager, key)
+        assert cache_of(manager)._conversations.keys() == {"b", "c"}
+        assert await text(manager, "b") == "value 2"
 
 
 @simulated
@@ -296,7 +306,7 @@ async def test_the_manager_invalidates_by_conversation_name_and_prefix() -> None
 
         for options, count in (
             ({"name": "mood"}, 2), ({"prefix": "profile:"}, 4), ({"prefix": ""}, 6), ({"name": "prof"}, 0),
-            ({"conversation": "a"}, 3), ({"conversation": "a", "name": "mood"}, 1),
+            ({"prefix": "ada"}, 0), ({"conversation": "a"}, 3), ({"conversation": "a", "name": "mood"}, 1),
             ({"conversation": "b", "prefix": "profile"}, 2), ({"conversation": "z"}, 0),
         ):  # fmt: skip
             await filled()

@@ -79,16 +79,17 @@ def note_pid_and_hang(path: str) -> None:
         time.sleep(0.05)
 
 
+def sleep_and_tell_pid(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
 def refuse(text: str) -> None:
     raise ValueError(text)
 
 
 def type_error() -> None:
     raise TypeError("its own")
-
-
-def give_a_lambda() -> Callable[[], int]:
-    return lambda: 1
 
 
 # -- sizes -----------------------------------------------------------------------------------------
@@ -277,8 +278,7 @@ def test_a_killed_process_is_an_error_of_its_call_alone(tmp_path: Path) -> None:
         other: list[int] = []
 
         async def go_on() -> None:
-            await turn.in_process(time.sleep, 0.1)
-            other.append(await turn.in_process(os.getpid))
+            other.append(await turn.in_process(sleep_and_tell_pid, 0.1))
 
         async def kill() -> None:
             await until(lambda: os.path.exists(path))
@@ -289,8 +289,7 @@ def test_a_killed_process_is_an_error_of_its_call_alone(tmp_path: Path) -> None:
             nursery.start_soon(kill)
             with pytest.raises(trio.BrokenResourceError, match="died with exit code -9"):
                 await turn.in_process(note_pid_and_hang, path)
-        assert other
-        assert await turn.in_process(divmod, 7, 2) == (3, 1)
+        assert other == [await turn.in_process(os.getpid)]  # the other one lives on and is used again
         assert pools_of(turn).processes.borrowed_tokens == 0
 
     in_a_turn(program, worker_processes=2)
@@ -356,6 +355,10 @@ def test_a_call_from_outside_of_its_turn_ends_with_the_manager(tmp_path: Path) -
 
     async def main() -> None:
         async def stray(turn: ccm.Turn) -> None:
+            assert await turn.in_process(divmod, 7, 2) == (3, 1)
+            with pytest.raises(ValueError, match="no"):
+                await turn.in_process(refuse, "no")
+            assert not pools_of(turn)._strays  # nothing is left of calls that are over
             with pytest.raises(trio.ClosedResourceError, match="was closed while a process worked"):
                 await turn.in_process(note_pid_and_hang, path)
             for run in (turn.in_thread, turn.in_process):

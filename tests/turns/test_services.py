@@ -158,7 +158,7 @@ async def test_services_outlive_the_turns_that_use_them() -> None:
         manager.send_nowait("work", "sent")
         return "done"
 
-    async with opened(handler) as manager:
+    async with opened(handler, drain=30) as manager:
         manager.service("work", worker)
         receipt = await manager.submit(say())
     assert isinstance(await receipt.outcome(), ccm.Replied)
@@ -273,6 +273,18 @@ async def test_wait_idle_waits_for_services_and_the_turns_they_begin() -> None:
         await manager.wait_idle()
         assert trio.current_time() == 2
         assert manager.statistics().outcomes["replied"] == 1
+
+
+@simulated
+async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
+    async with opened(echo) as manager:
+        manager.service("work", Worker(9))
+        manager.send_nowait("work", 1)
+        with trio.move_on_after(1):
+            await manager.wait_idle()
+        assert manager._services._idlers == []
+        await manager.wait_idle()
+        assert trio.current_time() == 9
 
 
 # -- misuse ------------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ccm
 from ccm import RetryPolicy, Service
+from ccm.testing import simulate
 from tests.manager.kit import echo, opened, say, simulated
 from tests.turns.service_kit import Worker, at_every_step
 
@@ -49,6 +51,39 @@ async def test_a_cancelled_sender_leaves_nothing_and_its_place_to_others() -> No
         await manager.wait_idle()
     assert worker.order == ["runs", "waits", "comes in"]
     assert manager.statistics().services["work"].received == 3
+
+
+@simulated
+async def test_whoever_is_cancelled_hands_nothing_in() -> None:
+    async with opened(echo) as manager:
+        manager.service("work", Worker())
+        for hand_in in (manager.send, manager.call):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await hand_in("work", 1)
+            assert scope.cancelled_caught
+        assert manager.statistics().services["work"].received == 0
+
+
+@simulated
+async def test_the_place_of_a_cancelled_item_goes_to_a_sender_at_once() -> None:
+    worker = Worker(4)
+    came: list[float] = []
+
+    async def send() -> None:
+        await manager.send("work", "comes in")
+        came.append(trio.current_time())
+
+    async with opened(echo) as manager, trio.open_nursery() as nursery:
+        manager.service("work", worker, queue=1)
+        manager.send_nowait("work", "runs")
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as callers:
+                callers.start_soon(manager.call, "work", "waits")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(send)
+    assert came == [1]
+    assert worker.order == ["runs", "comes in"]
 
 
 @simulated
@@ -95,9 +130,76 @@ async def test_services_are_there_while_turns_of_a_cancelled_manager_clean_up() 
     assert service.statistics().errors == 0
 
 
+@simulated
+async def test_services_of_a_cancelled_manager_have_the_time_of_its_drain() -> None:
+    worker = Worker(2)
+    with trio.move_on_after(1):
+        async with opened(echo, drain=4.5) as manager:
+            manager.service("work", worker)
+            for data in "abcd":
+                manager.send_nowait("work", data)
+            await trio.sleep_forever()
+    assert trio.current_time() == 5.5
+    assert worker.order == ["a", "b", "c"]
+    assert worker.cancelled == ["c"]
+    figures = manager.statistics().services["work"]
+    assert (figures.done, figures.cancelled) == (2, 2)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_service_that_does_not_end_is_named(cancelled: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(data: int) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(9)
+
+    async def program() -> None:
+        with trio.CancelScope() as scope:
+            async with opened(echo, drain=2) as manager:
+                manager.service("sound", Worker(9))
+                manager.service("stubborn", work)
+                for name in ("sound", "stubborn"):
+                    manager.send_nowait(name, 1)
+                if cancelled:
+                    scope.cancel()
+                    await trio.sleep_forever()
+        assert trio.current_time() == 9
+        figures = manager.statistics().services["stubborn"]
+        assert (figures.done, figures.processing) == (1, 0)
+
+    simulate(program)
+    (warning,) = [record for record in caplog.records if "does not end" in record.message]
+    assert "service 'stubborn'" in warning.message
+
+
+@simulated
+async def test_what_turns_of_a_cancelled_manager_ask_for_is_tried_again_too() -> None:
+    saved: list[tuple[float, str]] = []
+
+    async def save(data: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if Service.current().attempt == 1:
+            raise ccm.Busy(retry_after=0.25)
+        saved.append((trio.current_time(), data))
+
+    async def handler(turn: ccm.Turn) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await turn.call("save", turn.text)
+
+    with trio.move_on_after(1):
+        async with opened(handler, drain=2) as manager:
+            manager.service("save", save, retry=RetryPolicy(attempts=2, base=0))
+            manager.send_nowait("save", "waits for its second attempt")
+            await manager.submit(say("partial"))
+            await trio.sleep_forever()
+    assert saved == [(0.25, "waits for its second attempt"), (3.25, "partial")]
+
+
 @FEW
 @given(seed=st.integers(0, 1000))
-def test_cancel_a_callerat_every_step(seed: int) -> None:
+def test_cancel_a_caller_at_every_step(seed: int) -> None:
     """Law G10: nothing is left of who went, and whoever stays gets the answer."""
 
     async def program(scope: trio.CancelScope) -> None:
@@ -127,7 +229,25 @@ def test_cancel_a_callerat_every_step(seed: int) -> None:
 
 @FEW
 @given(seed=st.integers(0, 1000))
-def test_cancel_the_managerat_every_step(seed: int) -> None:
+def test_a_send_is_cancelled_or_accepted_but_never_both(seed: int) -> None:
+    async def program(scope: trio.CancelScope) -> None:
+        worker, sent = Worker(), list[str]()
+
+        async with opened(echo) as manager:
+            manager.service("work", worker, queue=1)
+            with scope:
+                for data in "abcd":  # the first ones are accepted at once, the others wait for room
+                    await manager.send("work", data)
+                    sent.append(data)
+            await manager.wait_idle()
+        assert worker.order == sent
+
+    at_every_step(program, seed)
+
+
+@FEW
+@given(seed=st.integers(0, 1000))
+def test_cancel_the_manager_at_every_step(seed: int) -> None:
     async def program(scope: trio.CancelScope) -> None:
         worker = Worker(0.25)
         services: list[Service] = []

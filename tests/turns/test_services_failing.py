@@ -76,6 +76,52 @@ async def test_permanent_and_busy_mean_what_they_mean_in_a_handler() -> None:
         with pytest.raises(ccm.HandlerFailed):
             await manager.call("work", "never")
         assert len(calls) == 7
+        (letter,) = manager.dead_letters()
+        assert (letter.data, letter.attempts) == ("never", 1)
+
+
+@simulated
+async def test_items_that_fail_together_do_not_come_back_together() -> None:
+    """Full jitter: or whatever they failed at would get them all at once again."""
+    again: set[float] = set()
+
+    async def work(data: int) -> None:
+        await trio.lowlevel.checkpoint()
+        if Service.current().attempt == 1:
+            raise OSError
+        again.add(trio.current_time())
+
+    async with opened(echo) as manager:
+        manager.service("work", work, concurrency=20, retry=RetryPolicy(attempts=2, base=4))
+        for n in range(20):
+            manager.send_nowait("work", n)
+        await manager.wait_idle()
+    assert len(again) > 10
+    assert max(again) <= 4
+
+
+@simulated
+async def test_each_service_tries_again_in_its_own_time() -> None:
+    """One timekeeper serves them all: a later deadline of another service must not hide an earlier one."""
+    begun: list[tuple[str, float]] = []
+
+    def fails_once(name: str, retry_after: float) -> Any:
+        async def work(data: int) -> None:
+            await trio.lowlevel.checkpoint()
+            begun.append((name, trio.current_time()))
+            if Service.current().attempt == 1:
+                raise ccm.Busy(retry_after=retry_after)
+
+        return work
+
+    async with opened(echo) as manager:
+        for name, retry_after in (("late", 9), ("soon", 2), ("between", 5)):
+            manager.service(name, fails_once(name, retry_after), retry=RetryPolicy(attempts=2, base=0))
+            await manager.send(name, 1)
+            await trio.testing.wait_all_tasks_blocked()
+        await manager.wait_idle()
+    first = [("late", 0), ("soon", 0), ("between", 0)]
+    assert begun == [*first, ("soon", 2), ("between", 5), ("late", 9)]
 
 
 async def _load(*, broken: bool) -> dict[str, ServiceStatistics]:
@@ -137,18 +183,20 @@ async def test_what_is_no_exception_ends_the_manager() -> None:
         await trio.lowlevel.checkpoint()
         raise KeyboardInterrupt
 
-    services: list[Service] = []
+    managers: list[ccm.ConversationManager] = []
 
     async def program() -> None:
         async with opened(echo) as manager:
-            services.append(manager.service("work", work))
+            managers.append(manager)
+            manager.service("work", work)
             manager.send_nowait("work", 1)
             manager.send_nowait("work", 2)
             await trio.sleep_forever()
 
     with pytest.raises(KeyboardInterrupt):
         await program()
-    figures = services[0].statistics()
+    assert [letter.data for letter in managers[0].dead_letters()] == [1]
+    figures = managers[0].statistics().services["work"]
     assert (figures.received, figures.dead, figures.cancelled) == (2, 1, 1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,13 +19,11 @@ from ccm import (
     Draining,
     Expired,
     HandlerFailed,
-    Message,
     OnBusy,
     Overflow,
     Overloaded,
     Permanent,
     Replied,
-    ReplyStream,
     Restarted,
     RetryPolicy,
     Shed,
@@ -36,49 +33,7 @@ from ccm import (
 )
 from ccm.testing import simulate
 from tests.manager.kit import Recorder, opened, say, simulated, takes
-
-PATIENT: dict[str, Any] = {"drain": 1000, "timeout": 500}
-
-
-class Reader:
-    """Reads a stream, `pause` seconds for each piece, and notes what came when."""
-
-    def __init__(self, pause: float = 0.0, most: int = 1000) -> None:
-        self.pieces: list[str] = []
-        self.times: list[float] = []
-        self.error: CcmError | None = None
-        self.stream: ReplyStream | None = None
-        self._pause, self._most = pause, most
-
-    async def __call__(self, manager: ConversationManager, message: Message) -> None:
-        async with manager.stream(message) as self.stream:
-            try:
-                async for piece in self.stream:
-                    self.pieces.append(piece)
-                    self.times.append(trio.current_time())
-                    if len(self.pieces) == self._most:
-                        return
-                    await trio.sleep(self._pause)
-            except CcmError as error:
-                self.error = error
-
-    @property
-    def text(self) -> str:
-        assert self.stream is not None
-        return self.stream.text
-
-
-def speaks(*pieces: str, every: float = 1.0, returns: str | None = None) -> Callable[[Turn], Any]:
-    """A handler that sends these pieces, each after so many seconds."""
-
-    async def handler(turn: Turn) -> str | None:
-        for piece in pieces:
-            await trio.sleep(every)
-            await turn.send(piece)
-        return returns
-
-    return handler
-
+from tests.turns.stream_kit import PATIENT, Reader, speaks
 
 # -- pieces ----------------------------------------------------------------------------------------------
 
@@ -206,6 +161,24 @@ async def test_a_handler_that_ignores_its_readers_leaving_is_not_answered_with_a
     assert ended == [3]
 
 
+@pytest.mark.parametrize(("returns", "text"), [(None, "a"), ("abc", "abc"), ("", "")])
+@simulated
+async def test_a_piece_that_was_given_up_before_it_was_read_has_not_been_said(
+    returns: str | None, text: str
+) -> None:
+    async def handler(turn: Turn) -> str | None:
+        await turn.send("a")
+        with trio.move_on_after(1):  # the reader is busy with the first piece
+            await turn.send("b")
+        return returns
+
+    reader = Reader(pause=5)
+    async with opened(handler, **PATIENT) as manager:
+        await reader(manager, say())
+    assert reader.text == text
+    assert sum(isinstance(piece, Restarted) for piece in reader.pieces) == (returns == "")
+
+
 @simulated
 async def test_readers_of_a_merged_turn_all_get_its_pieces() -> None:
     readers = [Reader(), Reader(pause=2), Reader(most=1)]
@@ -218,6 +191,18 @@ async def test_readers_of_a_merged_turn_all_get_its_pieces() -> None:
     assert [reader.text for reader in readers] == ["abc", "abc", "a"]
     assert [reader.pieces for reader in readers] == [["a", "b", "c"], ["a", "b", "c"], ["a"]]
     assert len(handler.starts) == 1
+
+
+@simulated
+async def test_readers_of_a_merged_turn_all_get_an_answer_that_was_not_sent() -> None:
+    readers = [Reader(), Reader()]
+    handler = Recorder(speaks("a", returns="ab"))
+    async with opened(handler, on_busy="merge", settle=1, **PATIENT) as manager:
+        async with trio.open_nursery() as nursery:
+            for number, reader in enumerate(readers):
+                nursery.start_soon(reader, manager, say(str(number)))
+        assert manager.statistics().outcomes["merged"] == 1
+    assert [reader.pieces for reader in readers] == [["a", "b"], ["a", "b"]]
 
 
 @simulated
@@ -286,6 +271,25 @@ async def test_an_attempt_that_had_said_nothing_is_not_told() -> None:
         await reader(manager, say())
     assert reader.pieces == ["a"]
     assert not isinstance(reader.pieces[0], Restarted)
+
+
+@pytest.mark.parametrize("answer", ["all", "half of it", "half"])
+@simulated
+async def test_an_attempt_that_returns_its_answer_begins_the_stream_again_too(answer: str) -> None:
+    async def handler(turn: Turn) -> str:
+        if turn.attempt == 1:
+            await turn.send("half")
+        if turn.attempt < 3:
+            raise ConnectionError
+        return answer
+
+    reader = Reader()
+    async with opened(handler, retry=RetryPolicy(attempts=3, base=0)) as manager:
+        await reader(manager, say())
+    assert reader.pieces == ["half", "", answer]
+    marker = reader.pieces[1]
+    assert isinstance(marker, Restarted)
+    assert marker.attempt == 3
 
 
 @simulated

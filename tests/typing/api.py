@@ -147,6 +147,13 @@ async def figures(manager: ccm.ConversationManager) -> None:
     assert_type(statistics.rates.last_10s, float)
     assert_type(statistics.success_rate, float)
     statistics.received = 5  # type: ignore[misc]
+    trends = manager.trends(step=60)
+    assert_type(trends, ccm.Trends)
+    assert_type(trends.received, tuple[int, ...])
+    assert_type(trends.outcomes, Mapping[str, tuple[int, ...]])
+    assert_type(trends.wait[ccm.HIGH].p99, tuple[float | None, ...])
+    assert_type(trends.memory, tuple[int | None, ...])
+    assert_type(trends.as_dict(), dict[str, Any])
 
 
 async def what_happens(manager: ccm.ConversationManager) -> None:

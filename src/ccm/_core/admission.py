@@ -126,8 +126,11 @@ class Admission:
         return self.limiter.check(message.tenant, message.user, now) > 0.0
 
     def _crowded(self, tenant: str) -> bool:
-        waiting_of = self.scheduler.waiting_of or {}
-        return self.tenants is not None and waiting_of.get(tenant, 0) >= self.tenants.places(tenant)
+        """Whether the tenant has its share of the queue, and that is less than all of it. O(1)."""
+        if self.tenants is None:
+            return False
+        waiting, places = (self.scheduler.waiting_of or {}).get(tenant, 0), self.tenants.places(tenant)
+        return waiting >= places and places < self.scheduler.queue_limit
 
     def _own_share(self, message: Message, priority: int, ordered: bool) -> Verdict:
         """The tenant has its share of the queue: others' places, and others' senders, are not its to use.

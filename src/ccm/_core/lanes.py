@@ -11,6 +11,7 @@ from .fair import FairQueue
 INF = math.inf
 CLASSES = 4
 HIGH = 1
+NORMAL = 2
 LOW = 3
 
 

@@ -24,12 +24,13 @@ class ReadyLanes:
     Invariants: `_groups[c]` holds the tenants that have ready lanes of effective class c, and empty groups to
     be used again, at most twice as many as ever had lanes at once; a group with lanes is in `_queues[c]`,
     unless its tenant is in `full`; `counts[c]` are the lanes in groups of class c that are in the queue, and
-    `count` their sum; `used` are the slots of each tenant that has a limit and uses one, `full` those whose
-    limit is reached.
+    `count` their sum; `limited` tells whether tenants may have limits; `used` are the slots of each tenant
+    that has a limit and uses one, `full` those whose limit is reached.
     """
 
     __slots__ = (
-        "_charges", "_groups", "_limit_of", "_queues", "_weight_of", "count", "counts", "full", "used",
+        "_charges", "_groups", "_limit_of", "_queues", "_weight_of", "count", "counts", "full", "limited",
+        "used",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +40,7 @@ class ReadyLanes:
         self._charges = charges
         self._weight_of = weight_of
         self._limit_of = limit_of
+        self.limited = limit_of is not None
         self._queues: list[FairQueue[Group]] = [FairQueue() for _ in range(CLASSES)]
         self._groups: list[dict[str, Group]] = [{} for _ in range(CLASSES)]
         self.count = 0
@@ -101,11 +103,6 @@ class ReadyLanes:
         return lane, alone
 
     # -- slots of a tenant -----------------------------------------------------------------------
-
-    @property
-    def limited(self) -> bool:
-        """Whether tenants may have limits of their own."""
-        return self._limit_of is not None
 
     def occupy(self, tenant: str) -> None:
         """A turn of `tenant` starts. O(1), and O(log n) for each class when it has reached its limit."""

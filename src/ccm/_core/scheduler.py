@@ -70,7 +70,6 @@ class Scheduler:
         self.loose: dict[str, int] = {}
         self.lane: Callable[[str], Lane | None] = self._lanes.get
         self.ready = ReadyLanes(self._charges, weight_of, limit_of)
-        self._limited = limit_of is not None
         self._queued: list[dict[int, Entry]] = [{} for _ in range(CLASSES)]
         self.timers: Timers[Lane | Entry] = Timers()
         self.running: dict[int, Entry] = {}
@@ -96,6 +95,10 @@ class Scheduler:
             )
         self.limit = limit
         self._caps = tuple(limit - h for h in headroom)
+
+    def slots(self, priority: int) -> int:
+        """How many slots turns of the class may use. O(1)."""
+        return self._caps[priority]
 
     def may_start(self, key: str, tenant: str, priority: int, *, ordered: bool = True) -> bool:
         """Whether a turn arriving now would start at once. O(1)."""
@@ -152,7 +155,7 @@ class Scheduler:
             if entry.ordered:
                 lanes[entry.key] = lane
             free = self.used < self._caps[entry.priority] and entry.not_before <= now and now < entry.expires
-            if free and not (self._limited and entry.tenant in self.ready.full):
+            if free and not (self.ready.limited and entry.tenant in self.ready.full):
                 entry.lane = lane
                 entry.state = RUNNING
                 entry.cost = self._charges.mean
@@ -161,7 +164,7 @@ class Scheduler:
                 self.running[entry.id] = entry
                 if self._by_seconds:
                     self._charges.uncharged.add(entry.id)
-                if self._limited:
+                if self.ready.limited:
                     self.ready.occupy(entry.tenant)
                 return True
             if not entry.ordered:
@@ -237,6 +240,10 @@ class Scheduler:
         lane.unlink(entry)
         entry.state = DONE
         self._release(lane, now)
+
+    def waiting_in(self, klass: int) -> list[Entry]:
+        """The waiting turns of a class, in order of arrival. O(waiting)."""
+        return list(self._queued[klass].values())
 
     def waiting_entries(self) -> list[Entry]:
         """Everything that waits or retries, in order of arrival. O(n log n)."""
@@ -345,7 +352,7 @@ class Scheduler:
         self.delay = now - lane.since
         if alone and self._by_seconds:
             self._charges.uncharged.add(entry.id)
-        if self._limited:
+        if self.ready.limited:
             self.ready.occupy(entry.tenant)
         return entry
 
@@ -353,7 +360,7 @@ class Scheduler:
         if self.running.pop(entry.id, None) is not entry:
             raise ValueError(f"turn {entry.id} does not run; it is {STATES[entry.state]}")
         self.used -= 1
-        if self._limited:
+        if self.ready.limited:
             self.ready.vacate(entry.tenant, now)
         lane: Lane = entry.lane  # type: ignore[assignment]
         lane.running = None
