@@ -294,6 +294,16 @@ def test_beyond_what_the_provider_takes_it_is_busy() -> None:
         assert running <= 4 + 1e-6, step
 
 
+def test_a_handler_that_keeps_to_the_providers_limit_is_not_told_that_it_is_busy() -> None:
+    text = CALM + "[config.provider_limits]\nmodel = 4\n[handler]\nlatency = 1\nlimit = 'model'\n"
+    run = played(text + "[provider]\nconcurrency = 4")
+    assert run.ok
+    assert run.busy == 0
+    assert run.rehearsal.total.outcomes["replied"] == run.rehearsal.sent
+    assert run.rehearsal.statistics.peak_running > 4  # waiting for a permit, they keep their slots
+    assert played(text + "[provider]\nconcurrency = 3").busy > 0
+
+
 def test_all_of_it_is_plain_data() -> None:
     found = scenario(CALM)
     assert attrs.asdict(found)["source"] == tomllib.loads(CALM)

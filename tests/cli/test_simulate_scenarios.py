@@ -127,7 +127,7 @@ def test_what_is_left_out_has_a_default() -> None:
 BAD = {
     "": "must have either [[traffic]] or [replay], has none",
     "[[traffic]]\n[replay]\nlogs = ['a']": "has both",
-    "colour = 1\n[[traffic]]": "unknown key 'colour'; known here: replay, duration, traffic, title, seed",
+    "colour = 1\n[[traffic]]": "unknown key 'colour'; known here: replay, duration, traffic, config, title",
     "duration = 0\n[[traffic]]": "duration must be a number > 0, got 0",
     "seed = 1.5\n[[traffic]]": "seed must be a whole number from -9223372036854775808",
     "title = 1\n[[traffic]]": "title must be a string, got 1",
@@ -165,6 +165,8 @@ BAD = {
     "[handler.latency]\nurgent = 1\n[[traffic]]": "unknown key 'handler.latency.urgent'; known here: other",
     "[handler]\nerrors = 2\n[[traffic]]": "handler.errors must be a number >= 0 and <= 1, got 2",
     "[handler]\nerrors = 0.9\nhangs = 0.9\n[[traffic]]": "errors, busy and hangs must add up to at most 1",
+    "[handler]\nlimit = 'ai'\n[[traffic]]": "must be a name in config.provider_limits, of which there is",
+    "[handler]\nlimit = 3\n[config.provider_limits]\nai = 3\n[[traffic]]": "provider_limits, 'ai', got 3",
     "[handler]\nfallback = 'x'\n[[traffic]]": "handler.fallback must be a number of seconds",
     "[provider]\n[[traffic]]": "[provider] must have concurrency, rate or both, has neither",
     "[provider]\nrates = 1\n[[traffic]]": "unknown key 'provider.rates'; known here: rate, concurrency",

@@ -22,6 +22,7 @@ class Bot:
     """A handler. What happens to a call depends on the message, the attempt, the outages and the provider.
 
     Attributes:
+        handler: to be called with a turn.
         busy: calls that were told that the provider is busy.
         calls: calls in all.
     """
@@ -29,6 +30,7 @@ class Bot:
     def __init__(self, answers: Answers, seed: int) -> None:
         self.calls = 0
         self.busy = 0
+        self.handler = self._answer if answers.limit is None else self._answer_in_turn
         self._answers = answers
         self._seed = seed
         self._latency = [answers.latency[priority] for priority in Priority]
@@ -37,7 +39,13 @@ class Bot:
         self._outages = answers.outages
         self._gate = None if answers.provider is None else Gate(answers.provider)
 
-    async def __call__(self, turn: Turn) -> str:
+    async def _answer_in_turn(self, turn: Turn) -> str:
+        """As a handler does that keeps to the provider's limit."""
+        assert self._answers.limit is not None
+        async with turn.limit(self._answers.limit):
+            return await self._answer(turn)
+
+    async def _answer(self, turn: Turn) -> str:
         self.calls += 1
         message = turn.message
         fate, seconds = message.metadata[DRAW] if turn.attempt == 1 else self._again(turn)

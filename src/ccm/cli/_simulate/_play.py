@@ -41,7 +41,7 @@ class Player:
         started = time.perf_counter()
         try:
             run = rehearse(
-                arrivals, bot, config=scenario.config, seed=scenario.seed,
+                arrivals, bot.handler, config=scenario.config, seed=scenario.seed,
                 fallback=None if scenario.answers.fallback is None else bot.fall_back,
                 duration=scenario.duration if scenario.duration < math.inf else None,
                 step=scenario.step or step_for(length),

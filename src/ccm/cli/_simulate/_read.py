@@ -96,15 +96,16 @@ def read(source: Mapping[str, Any], origin: str) -> Scenario:
     duration = top.number("duration", DURATION if people else math.inf, above=True)
     groups = tuple(_group(table, duration) for table in top.tables("traffic"))
     replay = None if people else _replay(top.table("replay"))
+    config = _config(top)
     scenario = Scenario(
         title=top.text("title", ""),
         duration=duration,
         seed=top.whole("seed", 1, -(2**63), 2**63),
         step=top.number("step", 0.0, above=True),
-        config=_config(top),
+        config=config,
         groups=groups,
         replay=replay,
-        answers=_answers(top),
+        answers=_answers(top, config),
         targets=tuple(_targets(top.table("targets"))),
         source=source,
     )
@@ -204,8 +205,12 @@ def _replay(table: Table) -> Replay:
     return replay
 
 
-def _answers(top: Table) -> Answers:
+def _answers(top: Table, config: Config) -> Answers:
     handler = top.table("handler")
+    limit = handler.get("limit", None)
+    if limit is not None and limit not in config.provider_limits:
+        known = ", ".join(map(repr, config.provider_limits)) or "of which there is none"
+        handler.refuse("limit", limit, f"a name in config.provider_limits, {known}")
     latency = _latencies(handler)
     try:
         failures = Failures(
@@ -219,7 +224,7 @@ def _answers(top: Table) -> Answers:
     fallback = handler.latency("fallback", 0.0) if "fallback" in handler else None
     handler.done()
     return Answers(
-        latency=latency, failures=failures, fallback=fallback, provider=_provider(top),
+        limit=limit, latency=latency, failures=failures, fallback=fallback, provider=_provider(top),
         outages=tuple(_outage(table) for table in top.tables("outage")),
     )  # fmt: skip
 

@@ -76,8 +76,10 @@ class Outage:
 
 @attrs.frozen(kw_only=True)
 class Answers:
-    """How answers are made: seconds by class, failures, the fallback's seconds or None, the provider."""
+    """How answers are made: seconds by class, failures, the fallback's seconds or None, the provider; and the
+    name of the provider's limit that the handler keeps, or None."""
 
+    limit: str | None
     latency: Mapping[Priority, Latency]
     failures: Failures
     fallback: Latency | None
