@@ -1,12 +1,16 @@
-"""The tables of the documentation that repeat what the code says: `python docs/tables.py` writes them.
+"""What the documentation repeats: tables of what the code says, and what commands print.
 
-Run it after a setting, an event or a part of the statistics has changed; a test compares.
+`python docs/tables.py` writes both. Run it after a setting, an event, a part of the statistics or what a
+command prints has changed; tests compare.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from ccm import _statistics as statistics
 from ccm._config_load import LEGACY
 from ccm._core.sessions import SessionStatistics
 from ccm._core.trends import WaitTrend
+from ccm.cli import main
 from ccm.cli._config import plain
 
 DOCS = Path(__file__).parent
@@ -118,7 +123,30 @@ def updated(page: str, text: str) -> str:
     return text
 
 
+COMMAND = re.compile(r"^```sh\nccm (.+)\n```\n\n```text\n((?:.*\n)*?)```$", re.MULTILINE)
+"""A command in the text, by itself in its block, followed by a block with what it prints."""
+
+
+def printed(arguments: str) -> str:
+    """What a command prints where there is no terminal, without spaces at the ends of lines."""
+    bytes_ = io.BytesIO()
+    with (
+        io.TextIOWrapper(bytes_, encoding="utf-8") as out,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        main(shlex.split(arguments))
+        out.flush()
+        lines = bytes_.getvalue().decode().splitlines()
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def with_outputs(text: str) -> str:
+    """The text of a page in which each command is followed by what it prints."""
+    return COMMAND.sub(lambda m: f"```sh\nccm {m[1]}\n```\n\n```text\n{printed(m[1])}```", text)
+
+
 if __name__ == "__main__":
-    for page in sorted({page for page, _ in TABLES}):
-        path = DOCS / f"{page}.md"
-        path.write_text(updated(page, path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in sorted(DOCS.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(with_outputs(updated(path.stem, text)), encoding="utf-8")

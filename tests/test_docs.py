@@ -15,7 +15,8 @@ import pytest
 import ccm
 import ccm.analyzers
 import ccm.testing
-from docs.tables import TABLES, updated
+from ccm.cli._simulate._read import read
+from docs.tables import COMMAND, TABLES, printed, updated
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -31,6 +32,8 @@ BLOCKS = [
 OUTPUTS = re.findall(
     r"^<!-- output: (\S+) -->\n```text\n(.*?)^```$", "\n".join(PAGES.values()), re.MULTILINE | re.DOTALL
 )
+
+COMMANDS = dict(COMMAND.findall("\n".join(PAGES.values())))
 
 
 # -- guarantees ------------------------------------------------------------------------------------
@@ -98,8 +101,11 @@ def test_every_public_name_is_in_the_reference() -> None:
 def test_code_in_the_text_works(language: str, code: str, tmp_path: Path) -> None:
     path = tmp_path / "block"
     path.write_text(code, encoding="utf-8")
+    if language == "toml" and "traffic" in (found := tomllib.loads(code)):
+        assert read(found, str(path)).config.limit > 0
+        return
     if language == "toml":
-        assert set(tomllib.loads(code)) == {"ccm"}
+        assert set(found) == {"ccm"}
         ccm.Config.load(path, {})
         return
     # In a process of its own: it may do what is not undone, such as gc.freeze().
@@ -114,6 +120,11 @@ def test_printed_output_is_what_the_program_prints(program: str, output: str) ->
     done = subprocess.run([sys.executable, str(ROOT / program)], capture_output=True, text=True, timeout=60)
     # Of two turns that start together, either may print first.
     assert sorted(done.stdout.splitlines()) == sorted(output.splitlines())
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_commands_print_what_is_shown(arguments: str) -> None:
+    assert COMMANDS[arguments] == printed(arguments), "run python docs/tables.py"
 
 
 def targets() -> Iterator[tuple[str, str]]:

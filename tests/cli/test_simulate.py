@@ -225,9 +225,9 @@ def test_values_of_settings() -> None:
 
 def test_options_change_a_scenario(capsys: pytest.CaptureFixture[str], file: str) -> None:
     run = one(
-        capsys, "--scenario", file, "--limit", "9", "--set", "queue_limit=3", "--duration", "30", "--seed", "5",
-        "--mix", "low=1", "--handler-latency", "constant:0.5", "--provider", "concurrency=6,retry_after=2",
-        "--step", "1", "--rate", "10",
+        capsys, "--scenario", file, "--limit", "9", "--set", "queue_limit=3", "--duration", "30",
+        "--seed", "5", "--mix", "low=1", "--handler-latency", "constant:0.5",
+        "--provider", "concurrency=6,retry_after=2", "--step", "1", "--rate", "10",
     )  # fmt: skip
     said = run["scenario"]
     assert said["config"] == {"limit": 9, "queue_limit": 3}

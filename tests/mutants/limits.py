@@ -116,7 +116,7 @@ LIMIT_BUGS = (
         LIMITS,
         "            if block.key > self.key:\n",
         "            if False:\n",
-        (TURNS,),
+        ("tests/turns/test_limits_nested.py",),
     ),
     Mutant(
         "waiting for a permit times out",

@@ -265,7 +265,8 @@ class Interpreter:
         assert self.manager is not None
         await trio.sleep_until(max([0.0, *(permits.until for _, permits in self.permits())]))
         for key, permits in self.permits():
-            for self.wanted in (1, min(permits.limit, self.program.config.limit)):
+            for wanted in (1, min(permits.limit, self.program.config.limit)):
+                self.wanted = wanted
                 self.key, self.got, self.all_in = key, 0, trio.Event()
                 with trio.move_on_after(TICK) as late:
                     async with trio.open_nursery() as nursery:

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 from types import FunctionType as _FunctionType
 
+from ccm._core.histogram import LatencyHistogram
 from ccm.testing._figures import GroupFigures, Timeline
 from ccm.testing._instruments import CancelAt, WhenIdle
 from ccm.testing._model import Failures, FakeModel, Latency, ModelError, constant, lognormal, uniform
@@ -52,6 +53,7 @@ __all__ = [
     "GroupFigures",
     "IrcLine",
     "Latency",
+    "LatencyHistogram",
     "Livelock",
     "MalformedLine",
     "ModelError",

@@ -41,7 +41,7 @@ class GroupFigures:
 
     @property
     def answered(self) -> int:
-        """Messages that got an answer: `replied` and `merged`."""
+        """Messages that got an answer, as `replied` and `merged` did."""
         return sum(self.outcomes[name] for name in ANSWERED)
 
     @property

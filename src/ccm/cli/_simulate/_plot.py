@@ -66,7 +66,7 @@ def _timeline(report: Report) -> Figure:
         _wait(
             waits, at, line.wait_p50[priority], color=COLOURS[priority], ls=":", label=f"{priority.name} p50"
         )
-    waits.set_yscale("symlog", linthresh=LEAST_WAIT)
+    _scale(waits)
     waits.set_ylabel("wait, seconds")
     slots.plot(at, line.limit, color="black", lw=0.8, label="limit")
     slots.fill_between(at, line.running, color="tab:cyan", alpha=0.6, label="running")
@@ -87,6 +87,11 @@ def _wait(axes: Any, at: Sequence[float], waits: Sequence[float | None], **style
         axes.plot(at, [float("nan") if wait is None else wait for wait in waits], lw=1.0, **style)
 
 
+def _scale(waits: Any) -> None:
+    waits.set_yscale("symlog", linthresh=LEAST_WAIT)
+    waits.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+
+
 def _unit(seconds: float) -> tuple[float, str]:
     """In what a timeline of `seconds` is best read."""
     if seconds > 3 * 3600:
@@ -102,7 +107,7 @@ def _variants(reports: Sequence[Report]) -> Figure:
         histograms = [report.rehearsal.classes[priority].wait for report in reports]
         p99 = [histogram.quantile(0.99) if histogram.count else None for histogram in histograms]
         _wait(waits, places, p99, color=COLOURS[priority], marker="o", label=f"{priority.name} p99")
-    waits.set_yscale("symlog", linthresh=LEAST_WAIT)
+    _scale(waits)
     waits.set_ylabel("wait, seconds")
     shares.plot(
         places, [100 * report.rehearsal.total.loss for report in reports], "o-", color="tab:red", label="lost"
