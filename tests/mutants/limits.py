@@ -130,7 +130,7 @@ LIMIT_BUGS = (
         "held back for so long that it fails",
         "trap 9",
         "_attempts.py",
-        "            if error._alike:\n",
+        "            if error._alike and error.retry_after > 0.0:\n",
         "            if False:\n",
         (TURNS,),
     ),

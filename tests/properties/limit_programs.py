@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import attrs
@@ -83,7 +84,8 @@ class Program:
 SECONDS = st.integers(0, 96).map(lambda n: n * TICK)
 
 
-def plans(keys: tuple[str, ...] = KEYS, depth: int = 2) -> st.SearchStrategy[tuple[Any, ...]]:
+@cache
+def plans(keys: tuple[str, ...] = KEYS, depth: int = 1) -> st.SearchStrategy[tuple[Any, ...]]:
     """What one task of a handler does; inside a block it takes only later keys."""
     choices: list[st.SearchStrategy[Any]] = [st.builds(Wait, SECONDS)]
     choices += [
@@ -99,21 +101,27 @@ def plans(keys: tuple[str, ...] = KEYS, depth: int = 2) -> st.SearchStrategy[tup
     return st.lists(st.one_of(choices), max_size=3).map(tuple)
 
 
+# Made once: strategies that hold each other cost more to make than programs cost to run.
+ASKS = st.lists(
+    st.builds(
+        Ask, SECONDS, st.sampled_from("uvwxyz"), st.sampled_from(ccm.Priority), plans(),
+        st.none() | SECONDS, st.none() | SECONDS.map(lambda s: s + TICK),
+    ),
+    min_size=1, max_size=8,
+)  # fmt: skip
+ADAPTIVE = st.none() | st.just(ccm.AdaptiveLimit(window=0.5))
+LIMITS = st.builds(lambda n, a: ccm.ProviderLimit(n, adaptive=a), st.integers(1, 3), ADAPTIVE)
+
+
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
     """Turns that meet at three providers."""
-    ask = st.builds(
-        Ask, SECONDS, st.sampled_from("uvwxyz"), st.sampled_from(ccm.Priority), plans(),
-        st.none() | SECONDS, st.none() | SECONDS.map(lambda s: s + TICK),
-    )  # fmt: skip
-    adaptive = st.none() | st.just(ccm.AdaptiveLimit(window=0.5))
-    limit = st.builds(lambda n, a: ccm.ProviderLimit(n, adaptive=a), st.integers(1, 3), adaptive)
     config = ccm.Config(
-        limit=draw(st.integers(1, 8)), provider_limits={key: draw(limit) for key in KEYS}, timeout=4.0,
+        limit=draw(st.integers(1, 8)), provider_limits={key: draw(LIMITS) for key in KEYS}, timeout=4.0,
         retry=ccm.RetryPolicy(attempts=3, base=0.25, cap=1.0), rate_limit=None, debug=True,
-        headroom=draw(st.sampled_from([{}, {ccm.CRITICAL: 1}])), adaptive=draw(adaptive),
+        headroom=draw(st.sampled_from([{}, {ccm.CRITICAL: 1}])), adaptive=draw(ADAPTIVE),
     )  # fmt: skip
-    return Program(tuple(draw(st.lists(ask, min_size=1, max_size=8))), config, draw(st.integers(0, 2**32)))
+    return Program(tuple(draw(ASKS)), config, draw(st.integers(0, 2**32)))
 
 
 class Crossed(Exception):

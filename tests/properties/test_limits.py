@@ -5,15 +5,18 @@ See `limit_programs`: the handlers say what they see.
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ccm.testing import CancelAt
 
 from .limit_programs import Interpreter, Program, programs, run, scope_of
 
+FEW = settings(max_examples=settings().max_examples // 4)  # drawing a program takes longer than running it
+
 
 @given(program=programs())
+@FEW
 def test_any_program_keeps_the_limits_and_ends(program: Program) -> None:
     run(program)
 
@@ -22,6 +25,7 @@ def test_any_program_keeps_the_limits_and_ends(program: Program) -> None:
     program=programs(), position=st.integers(0, 1_000_000), which=st.integers(0, 20),
     what=st.sampled_from(["manager", "caller", "handler"]),
 )  # fmt: skip
+@FEW
 def test_so_it_does_when_anything_is_cancelled_at_any_step(
     program: Program, position: int, which: int, what: str
 ) -> None:
