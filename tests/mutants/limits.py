@@ -122,8 +122,8 @@ LIMIT_BUGS = (
         "waiting for a permit times out",
         "adaptive",
         LIMITS,
-        "            record.deadline = record.useless\n        extras.parked += 1\n",
-        "            pass\n        extras.parked += 1\n",
+        "            record.deadline = record.useless\n",
+        "            pass\n",
         (TURNS,),
     ),
     Mutant(
