@@ -97,7 +97,7 @@ class Attempts:
         policy = record.route.retry
         uniform = random.random()
         if isinstance(error, Busy):
-            if error._alike:
+            if error._alike and error.retry_after > 0.0:
                 return error.retry_after  # however often: the provider's pause is over then
             # The message is not to blame: its attempts are not used up, only the patience with it.
             record.busies += 1

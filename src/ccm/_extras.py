@@ -33,12 +33,11 @@ class Extras:
         rollback: unless it is answered, this turn leaves no trace in the history.
         withdrawn: who does not want this turn's own message answered any more, while others still do.
         judged: the attempt whose time-out a provider's own limit has taken note of.
-        parked: tasks of it that wait for a permit; its time-out, with `spare` seconds left, waits with them.
     """
 
     __slots__ = (
-        "_speaking", "answered", "answered_in", "expires", "host", "judged", "members", "parked", "pending",
-        "pieces", "rollback", "shields", "spare", "steered", "stream", "superseded_by", "withdrawn",
+        "_speaking", "answered", "answered_in", "expires", "host", "judged", "members", "pending", "pieces",
+        "rollback", "shields", "steered", "stream", "superseded_by", "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -55,8 +54,7 @@ class Extras:
         self.expires = 0.0
         self.answered = 0
         self.answered_in: TurnRecord | None = None
-        self.judged = self.parked = 0
-        self.spare = 0.0
+        self.judged = 0
         self._speaking: trio.StrictFIFOLock | None = None
 
     @property
@@ -75,7 +73,7 @@ class Extras:
     def void(self) -> None:
         """The attempt is over and not the last one: what was said in it does not count. O(members)."""
         self.pieces.clear()
-        self.shields = self.parked = 0
+        self.shields = 0
         self.pending = None
         for reader in self.readers():
             reader.void()

@@ -56,12 +56,17 @@ _asked: ContextVar[tuple[Block, ...]] = ContextVar("ccm_limit_blocks")
 
 @final
 class Limits:
-    """The providers of one manager."""
+    """The providers of one manager.
 
-    __slots__ = ("_bus", "_permits")
+    Attributes:
+        clocks: the time-outs of attempts that hold a permit or wait for one, by turn and attempt.
+    """
+
+    __slots__ = ("_bus", "_permits", "clocks")
 
     def __init__(self, config: Config, bus: Bus) -> None:
         self._bus = bus
+        self.clocks: dict[tuple[int, int], _Clock] = {}
         self._permits = {
             key: Permits(
                 policy.limit,
@@ -111,12 +116,13 @@ class Limits:
 class Block(Permit):
     """One `async with turn.limit(key)`: the permit, whose it is, and the task that waits for it."""
 
-    __slots__ = ("_attempt", "_late", "_limits", "_outer", "_task", "key", "permits", "record")
+    __slots__ = ("_attempt", "_clock", "_late", "_limits", "_outer", "_task", "key", "permits", "record")
 
     def __init__(self, limits: Limits, permits: Permits, record: TurnRecord, key: str) -> None:
         super().__init__(record.priority, record.id)
         self._limits = limits
         self._task: trio.lowlevel.Task | None = None
+        self._clock: _Clock
         self._attempt = record.attempt
         self._outer: tuple[Block, ...] = ()
         self._late = False
@@ -130,9 +136,12 @@ class Block(Permit):
         now = trio.current_time()
         if self.permits.ask(self, now) == NEW:
             raise self.held_back(now)
+        clocks, of = self._limits.clocks, (self.record.id, self._attempt)
+        self._clock = clocks.get(of) or clocks.setdefault(of, _Clock(clocks, self.record))
         if self.state == WAITING:
             await self._wait()
         else:
+            self._clock.changed(holds=1)
             await cancel_shielded_checkpoint()
         _asked.set((*self._outer, self))
 
@@ -141,6 +150,7 @@ class Block(Permit):
     ) -> None:  # noqa: ASYNC910 - nothing to wait for
         _asked.set(tuple(block for block in _asked.get(()) if block is not self))
         self._limits.give_back(self, error, trio.current_time())
+        self._clock.changed(holds=-1)
 
     def left_with(self, error: BaseException | None, now: float) -> tuple[int, Busy | None]:
         """What it says of the provider that the block is left with `error`, or without: FINE, REFUSED, ...
@@ -209,30 +219,52 @@ class Block(Permit):
             self.permits.give_up(self)
             return Abort.SUCCEEDED
 
-        self._stop_clock()
+        self._clock.changed(waits=1)
         try:
             await wait_task_rescheduled(abort)
-        finally:
-            self._start_clock()
+        except BaseException:
+            if self._timed_out(trio.current_time()):
+                for block in self._outer:
+                    block._late = True  # what it waited for is not theirs
+            self._clock.changed(waits=-1)
+            raise
+        self._clock.changed(waits=-1, holds=1)
 
-    def _stop_clock(self) -> None:
-        """The time-out is for what the handler does. Were it for this waiting, too, a limit that falls would
-        make turns time out, those would lower it further, and it would stay down.
-        """
-        record = self.record
-        extras = record.more
-        if not extras.parked and record.cancel_by is None and record.degraded is None:
-            extras.spare = record.deadline - trio.current_time()
+
+@final
+class _Clock:
+    """The time-out of one attempt. It stands still while the attempt waits for a permit and holds none.
+
+    The time-out is for what the handler does. Were it for this waiting, too, a limit that falls would make
+    turns time out, those would lower it further, and it would stay down. Who holds a permit is bounded by it
+    in any case, so that whoever waits does get one.
+    """
+
+    __slots__ = ("_attempt", "_clocks", "_holds", "_left", "_record", "_waits")
+
+    def __init__(self, clocks: dict[tuple[int, int], _Clock], record: TurnRecord) -> None:
+        self._clocks = clocks
+        self._record = record
+        self._attempt = record.attempt
+        self._holds = self._waits = 0
+        self._left: float | None = None
+
+    def changed(self, *, holds: int = 0, waits: int = 0) -> None:
+        """So many more blocks of the attempt hold a permit, or wait for one. O(1)."""
+        self._holds += holds
+        self._waits += waits
+        record = self._record
+        if not self._holds and not self._waits:
+            del self._clocks[record.id, self._attempt]
+        if record.attempt != self._attempt or record.cancel_by is not None or record.degraded is not None:
+            return  # it has ended, is told to, or is a fallback, which has little time in any case
+        stands_still = self._waits > 0 and not self._holds
+        if stands_still and self._left is None:
+            self._left = record.deadline - trio.current_time()
             record.deadline = record.useless
-        extras.parked += 1
-
-    def _start_clock(self) -> None:
-        record, extras = self.record, self.record.more
-        if record.attempt != self._attempt or not extras.parked:
-            return
-        extras.parked -= 1
-        if not extras.parked and record.cancel_by is None and record.degraded is None:
-            record.deadline = min(trio.current_time() + extras.spare, record.useless)
+        elif not stands_still and self._left is not None:
+            record.deadline = min(trio.current_time() + self._left, record.useless)
+            self._left = None
             record.book.tools.remind(record.deadline)
 
 

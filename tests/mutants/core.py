@@ -150,7 +150,7 @@ CORE = (
         "an inserted turn goes to the tail", "G2", SCHEDULER,
         "        lane.insert(entry)\n        if entry.expires < INF:\n",
         "        lane.append(entry)\n        if entry.expires < INF:\n",
-        (MACHINE,),
+        (MACHINE, "tests/turns/test_merged_apart.py", "tests/turns/test_busy.py"),
     ),
     Mutant(
         "a promoted turn does not lift its lane", "G4", SCHEDULER,

@@ -81,39 +81,50 @@ class Program:
 
 
 SECONDS = st.integers(0, 96).map(lambda n: n * TICK)
+HOWS = st.sampled_from([How.FINE, How.FINE, How.FINE, *How])
+PATIENCE = st.none() | st.none() | SECONDS.map(lambda seconds: seconds + TICK)
+SOON = st.integers(0, 16).map(lambda n: n * TICK)
 
 
-def plans(keys: tuple[str, ...] = KEYS, depth: int = 2) -> st.SearchStrategy[tuple[Any, ...]]:
+@st.composite
+def plans(draw: st.DrawFn, keys: tuple[str, ...] = KEYS, depth: int = 2) -> tuple[Any, ...]:
     """What one task of a handler does; inside a block it takes only later keys."""
-    choices: list[st.SearchStrategy[Any]] = [st.builds(Wait, SECONDS)]
-    choices += [
-        st.builds(
-            Take, st.just(key), plans(tuple(k for k in keys if k > key), depth) if depth else st.just(()),
-            st.sampled_from(How), st.sampled_from([0.0, 0.5, 1.0, 3.0]),
-        )
-        for key in keys
-    ]  # fmt: skip
-    if depth:
-        tasks = st.lists(plans(keys, depth - 1), min_size=1, max_size=3).map(tuple)
-        choices.append(st.builds(Branches, tasks, st.none() | SECONDS))
-    return st.lists(st.one_of(choices), max_size=3).map(tuple)
+    acts: list[Any] = []
+    for _ in range(draw(st.integers(1, 2))):
+        kinds = [Wait, *[Take] * (2 if keys else 0), *[Branches] * (depth > 0)]
+        kind = draw(st.sampled_from(kinds))
+        if kind is Wait:
+            acts.append(Wait(draw(SECONDS)))
+        elif kind is Take:
+            key = draw(st.sampled_from(keys))
+            inside: tuple[Any, ...] = (Wait(draw(SECONDS)),)
+            if depth and draw(st.booleans()):
+                inside += draw(plans(tuple(k for k in keys if k > key), depth - 1))
+            acts.append(Take(key, inside, draw(HOWS), draw(st.sampled_from([0.0, 0.5, 1.0, 3.0]))))
+        else:
+            of = [draw(plans(keys, depth - 1)) for _ in range(draw(st.integers(1, 3)))]
+            acts.append(Branches(tuple(of), draw(st.none() | SECONDS)))
+    return tuple(acts)
 
 
 @st.composite
 def programs(draw: st.DrawFn) -> Program:
-    """Turns that meet at three providers."""
-    ask = st.builds(
-        Ask, SECONDS, st.sampled_from("uvwxyz"), st.sampled_from(ccm.Priority), plans(),
-        st.none() | SECONDS, st.none() | SECONDS.map(lambda s: s + TICK),
-    )  # fmt: skip
+    """Turns that meet at three providers, nearly at once."""
     adaptive = st.none() | st.just(ccm.AdaptiveLimit(window=0.5))
-    limit = st.builds(lambda n, a: ccm.ProviderLimit(n, adaptive=a), st.integers(1, 3), adaptive)
+    limits = {key: ccm.ProviderLimit(draw(st.integers(1, 3)), adaptive=draw(adaptive)) for key in KEYS}
     config = ccm.Config(
-        limit=draw(st.integers(1, 8)), provider_limits={key: draw(limit) for key in KEYS}, timeout=4.0,
+        limit=draw(st.integers(1, 10)), provider_limits=limits, timeout=4.0,
         retry=ccm.RetryPolicy(attempts=3, base=0.25, cap=1.0), rate_limit=None, debug=True,
         headroom=draw(st.sampled_from([{}, {ccm.CRITICAL: 1}])), adaptive=draw(adaptive),
     )  # fmt: skip
-    return Program(tuple(draw(st.lists(ask, min_size=1, max_size=8))), config, draw(st.integers(0, 2**32)))
+    asks = [
+        Ask(
+            draw(SOON), f"c{number}", draw(st.sampled_from(ccm.Priority)), draw(plans()),
+            draw(PATIENCE), draw(PATIENCE),
+        )
+        for number in range(draw(st.integers(1, 10)))
+    ]  # fmt: skip
+    return Program(tuple(asks), config, draw(st.integers(0, 2**32)))
 
 
 class Crossed(Exception):
@@ -244,8 +255,10 @@ class Interpreter:
                     await self.manager.wait_idle()
                     await self.probe_all()
         left = {key: (permits.used, len(permits._line)) for key, permits in self.permits()}
-        if any(used or waiting for used, waiting in left.values()):
-            self.errors.append(f"left over at the end: {left}")
+        assert self.manager is not None
+        clocks = self.manager._dispatcher.books.tools.limits.clocks
+        if clocks or any(used or waiting for used, waiting in left.values()):
+            self.errors.append(f"left over at the end: {left}, {clocks}")
 
     async def call(self, number: int, ask: Ask) -> None:
         assert self.manager is not None
@@ -265,7 +278,9 @@ class Interpreter:
         assert self.manager is not None
         await trio.sleep_until(max([0.0, *(permits.until for _, permits in self.permits())]))
         for key, permits in self.permits():
-            for self.wanted in (1, min(permits.limit, self.program.config.limit)):
+            for most in (1, permits.limit):
+                # The slots may be fewer than the permits, and who has a permit has a slot.
+                self.wanted = min(most, self.manager.statistics().limit)
                 self.key, self.got, self.all_in = key, 0, trio.Event()
                 with trio.move_on_after(TICK) as late:
                     async with trio.open_nursery() as nursery:

@@ -99,7 +99,8 @@ def run(handler: Callable[[Turn], object], config: Config, rate: float, seconds:
                 await trio.sleep_until(arrival.at)
                 manager.submit_nowait(arrival.message)
             await manager.drain()
-            return manager.statistics()
+            statistics = manager.statistics()
+        return statistics
 
     return Run(changes, simulate(program, limit=None))
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import trio
 
-from ccm import ProviderLimit, Turn
+from ccm import AdaptiveLimit, HandlerFailed, ProviderLimit, Turn
 
 from ..manager.kit import opened, say, simulated
+from .test_limits import ONCE, ONE, figures
 
 TWO = {"a": ProviderLimit(2), "b": ProviderLimit(2)}
 
@@ -161,3 +162,49 @@ async def test_without_limits_there_are_none() -> None:
     async with opened(handler) as manager:
         await manager.ask(say())
         assert dict(manager.statistics().providers) == {}
+
+
+@simulated
+async def test_a_time_out_while_waiting_inside_another_block_is_nobodys_fault() -> None:
+    async def handler(turn: Turn) -> str:
+        if turn.text == "inner":
+            async with turn.limit("p"):
+                await trio.sleep(9.0)
+        else:
+            async with turn.limit("a"), turn.limit("p"):
+                pass
+        return ""
+
+    limits = ONE | {"a": ProviderLimit(9, adaptive=AdaptiveLimit())}
+    async with opened(handler, provider_limits=limits, timeout=10.0, retry=ONCE) as manager:
+        await manager.submit(say("inner", "1", "1"))
+        await manager.submit(say("inner", "2", "2"))
+        await trio.sleep(0.5)
+        with pytest.raises(HandlerFailed):
+            await manager.ask(say("outer", "3", "3"))
+        assert trio.current_time() == 10.5
+        assert (figures(manager, "a").timeouts, figures(manager, "a").limit) == (0, 9)
+
+
+@simulated
+async def test_a_turn_that_holds_a_permit_times_out_although_a_task_of_it_waits() -> None:
+    """Else it could wait for itself for ever."""
+
+    async def holds(turn: Turn) -> None:
+        async with turn.limit("p"):
+            await trio.sleep_forever()
+
+    async def waits(turn: Turn) -> None:
+        await trio.sleep(0.5)
+        async with turn.limit("p"):
+            pass
+
+    async def handler(turn: Turn) -> str:
+        await turn.gather(holds=holds, waits=waits)
+        return ""
+
+    async with opened(handler, provider_limits=ONE, timeout=2.0, retry=ONCE) as manager:
+        with pytest.raises(HandlerFailed):
+            await manager.ask(say())
+        assert trio.current_time() == 2.0
+        assert (figures(manager).used, figures(manager).waiting, figures(manager).timeouts) == (0, 0, 1)
