@@ -83,9 +83,8 @@ class Limits:
             raise KeyError(f"no limit {key!r}; known: {known}; Config.provider_limits names them")
         return Block(self, self._permits[key], record, key)
 
-    def statistics(self) -> MappingProxyType[str, ProviderStatistics]:
-        """The figures of each provider. O(providers)."""
-        now = trio.current_time()
+    def statistics(self, now: float) -> MappingProxyType[str, ProviderStatistics]:
+        """The figures of each provider; also when Trio no longer runs. O(providers)."""
         return MappingProxyType({key: permits.statistics(now) for key, permits in self._permits.items()})
 
     def give_back(self, block: Block, error: BaseException | None, now: float) -> None:

@@ -50,7 +50,7 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
         routes=MappingProxyType({name: _route(book) for name, book in books.routes.items()}),
         channels=_channels(books),
         cache=books.tools.contexts.statistics(),
-        providers=books.tools.limits.statistics(),
+        providers=books.tools.limits.statistics(now),
         services=MappingProxyType(books.tools.services.statistics()),
         alerts=AlertStatistics() if books.tools.watch is None else books.tools.watch.statistics(),
         storage=MappingProxyType({"kind": "memory"}),

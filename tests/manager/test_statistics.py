@@ -8,7 +8,19 @@ import attrs
 import pytest
 import trio
 
-from ccm import NORMAL, Busy, Priority, RateLimit, Rejected, RetryPolicy, Router, Statistics, Turn
+from ccm import (
+    NORMAL,
+    Busy,
+    ConversationManager,
+    Priority,
+    RateLimit,
+    Rejected,
+    RetryPolicy,
+    Router,
+    Statistics,
+    Turn,
+)
+from ccm.testing import simulate
 
 from .kit import Gate, echo, opened, say, simulated, takes
 
@@ -256,3 +268,16 @@ async def test_dead_letters_are_bounded_and_the_latest_kept() -> None:
         assert (len(letters), letters[0].text, letters[-1].text) == (1000, "100", "1099")
         assert manager.statistics().outcomes["failed"] == 1100
         assert manager.statistics().queues[NORMAL].waiting == 0
+
+
+def test_statistics_can_be_read_after_the_run() -> None:
+    """A program that has ended can still be asked how it went."""
+
+    async def program() -> ConversationManager:
+        async with opened(echo, provider_limits={"p": 3}) as manager:
+            await manager.ask(say())
+        return manager
+
+    statistics = simulate(program).statistics()
+    assert statistics.conservation() == "1 received = 1 replied"
+    assert statistics.providers["p"].limit == 3
