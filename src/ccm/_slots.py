@@ -60,9 +60,9 @@ class Slots:
         if dispatcher.bus.active:
             share = self._controller.share
             dispatcher.bus.publish(events.LimitChanged(now, "", limit, before, share))
-        if limit > before:
-            # More than one turn may start; the worker that ends this attempt would take only one (law G7).
-            dispatcher.dispatch(now)
+        # More than one turn may start; the worker that ends this attempt would take only one (law G7). So it
+        # is after some decreases: of 49 slots 8 are reserved, of 50 it was 10, and LOW may use one more.
+        dispatcher.dispatch(now)
 
     def _set(self, limit: int) -> None:
         config = self._dispatcher.config

@@ -29,7 +29,7 @@ class Turn:
         message: what was said.
         attempt: 1 for the first attempt, 2 for the first retry, and so on. A handler with side effects
             looks here: an attempt above 1 may be repeating what an earlier one did before it failed.
-        deadline: when this attempt is cancelled, on Trio's clock.
+        deadline: when this attempt is cancelled, on Trio's clock; later by what it waits for a permit.
     """
 
     __slots__ = ("_record", "attempt", "deadline", "message")

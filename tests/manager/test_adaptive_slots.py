@@ -129,6 +129,22 @@ async def test_a_raise_starts_all_that_may_start() -> None:
 
 
 @simulated
+async def test_a_decrease_may_let_a_turn_start_too() -> None:
+    """Law G7: of 50 slots 10 are reserved, of 49 only 8."""
+
+    async def handler(turn: Turn) -> str:
+        await trio.sleep(0.5 if turn.text == "0" else 10.0)
+        return await busy_once(turn) if turn.text == "0" else "ok"
+
+    async with opened(handler, adaptive=True) as manager:
+        await submit_all(manager, 46)
+        await trio.sleep(1.0)
+        statistics = manager.statistics()
+        assert (statistics.limit, statistics.slots_in_use, statistics.waiting) == (49, 41, 4)
+        await manager.wait_idle()
+
+
+@simulated
 async def test_it_grows_although_some_slots_are_reserved() -> None:
     """Only NORMAL turns, which can never use all slots: that the rest is free is no lack of demand."""
     async with opened(busy_or(takes(1.0)), adaptive=AdaptiveLimit(), limit=20) as manager:

@@ -138,8 +138,16 @@ LIMIT_BUGS = (
         "a raise starts one turn only",
         "G7",
         "_slots.py",
-        "            dispatcher.dispatch(now)\n",
-        "            pass\n",
+        "        dispatcher.dispatch(now)\n",
+        "        pass\n",
+        (SLOTS,),
+    ),
+    Mutant(
+        "a decrease starts nobody",
+        "G7",
+        "_slots.py",
+        "        dispatcher.dispatch(now)\n",
+        "        if limit > before:\n            dispatcher.dispatch(now)\n",
         (SLOTS,),
     ),
 )

@@ -232,6 +232,8 @@ class Interpreter:
             return None
         now = self.manager.statistics()
         now.check()
+        if classes := self.manager._dispatcher.scheduler.startable():
+            return f"turns of classes {classes} could start"
         for key, permits in self.permits():
             permits._check()
             seen = len(self.inside[key]), len(self.waiting[key])

@@ -27,6 +27,8 @@ async def reply(turn: Turn) -> str:
     assert_type(turn.degraded, str | None)
     assert_type(turn.route, str)
     assert_type(turn.session, ccm.Session)
+    async with turn.limit("model") as nothing:
+        assert_type(nothing, None)
     return f"re: {turn.text}"
 
 
