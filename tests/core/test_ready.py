@@ -89,3 +89,14 @@ def test_the_delay_is_what_the_lack_of_a_slot_has_cost() -> None:
     owner.finish(owner.started[-1])
     assert owner.started[-1].key == "a"
     assert owner.scheduler.delay == 4.0  # from 3 to 7: before that it waited for its own conversation
+
+
+def test_a_conversation_that_an_urgent_message_lifted_sinks_when_that_is_withdrawn() -> None:
+    owner = Owner(1)
+    running = owner.add("r")
+    owner.add("a", priority=LOW)
+    urgent = owner.add("a", priority=CRITICAL)
+    normal = owner.add("b", priority=NORMAL)
+    owner.scheduler.cancel(urgent, owner.now)
+    assert owner.finish(running) == [normal]
+    owner.scheduler._check()

@@ -63,7 +63,7 @@ CORE = (
         "a lifted lane does not sink", "G4", READY,
         "if lane.klass == klass and lane.group.tenant == tenant:",
         "if lane.klass <= klass and lane.group.tenant == tenant:",
-        (MACHINE,),
+        ("tests/core/test_ready.py", MACHINE),
     ),
     # -- fairness, starvation --------------------------------------------------------------------
     Mutant(
