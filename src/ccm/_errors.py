@@ -258,7 +258,16 @@ class ConfigError(CcmError, ValueError):
 
 
 class StorageError(CcmError):
-    """The storage could not do what was asked; nothing is pretended to be saved."""
+    """The storage could not do what was asked; nothing is pretended to be saved.
+
+    Attributes:
+        unknown: whether what was asked has been done after all cannot be told. To hand the same message in
+            again, with the same id, is safe.
+    """
+
+    def __init__(self, text: str, *, unknown: bool = False) -> None:
+        super().__init__(text)
+        self.unknown = unknown
 
 
 class Busy(Exception):

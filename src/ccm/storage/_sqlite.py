@@ -1,0 +1,326 @@
+"""`SqliteStorage`: one file, the standard library, real fsync."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, final
+
+from .._errors import StorageError
+from . import _schema
+from ._abc import Storage
+from ._records import (
+    Analytics,
+    Conversation,
+    Delivery,
+    Entry,
+    Health,
+    Hit,
+    Letter,
+    Operation,
+    Page,
+    Stored,
+)
+from ._sqlite_read import Reader
+from ._sqlite_write import Writer
+
+_BUSY_SECONDS = 5.0
+_READERS = 4
+# After these, what the disk holds is anybody's guess: SQLite's own codes for I/O that has failed.
+_UNKNOWN = ("SQLITE_IOERR",)
+
+
+@final
+class SqliteStorage(Storage):
+    """Everything in one SQLite file: WAL, `synchronous=FULL`, full-text search by FTS5.
+
+    A commit is on the disk when it returns. One process at a time may own the file (an OS lock on
+    `<path>.lock`, and a row that tells who); others may read it meanwhile, as `ccm conversations` does.
+
+    Args:
+        path: the file; made if there is none. Its folder must exist.
+        owned: False opens the file beside its owner, for looking at it and for small changes.
+
+    An I/O error while committing is final: the storage refuses everything from then on, because the
+    operating system may have dropped what it could not write. What was being committed may be there or not
+    (`StorageError.unknown`); opening the file again tells.
+    """
+
+    kind = "sqlite"
+
+    def __init__(self, path: str | os.PathLike[str], *, owned: bool = True) -> None:
+        self.path = Path(path)
+        self._owned = owned
+        self._lock: int | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._writer: Writer
+        self._readers: SimpleQueue[Reader] = SimpleQueue()
+        self._identity: tuple[int, int] | None = None
+        self._failed: str | None = None
+
+    def __repr__(self) -> str:
+        return f"SqliteStorage({str(self.path)!r})"
+
+    # -- open and close --------------------------------------------------------------------------
+
+    def open(self) -> None:
+        if self._connection is not None:
+            raise StorageError(f"the storage {self.path} is open already; use one object for each manager")
+        if not self.path.parent.is_dir():
+            raise StorageError(f"the folder of the storage {self.path} does not exist; make it first")
+        self._failed = None
+        if self._owned:
+            self._take()
+        try:
+            with self._telling("open"):
+                self._connection = connection = self._connect(readonly=False)
+                self._migrate(connection)
+                for _ in range(_READERS):
+                    self._readers.put(Reader(self._connect(readonly=True)))
+            found = os.stat(self.path)
+            self._identity = (found.st_dev, found.st_ino)
+            self._writer = Writer(connection)
+            if self._owned:
+                owner = f"process {os.getpid()}"
+                connection.execute("UPDATE meta SET value = ? WHERE key = 'owner'", (owner,))
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, *, readonly: bool) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False,
+            cached_statements=256,
+        )  # fmt: skip
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA cache_size = -16000")
+        if readonly:
+            connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        newer = version > _schema.VERSION
+        foreign = version == 0 and tables > 0
+        if newer or foreign:
+            connection.execute("ROLLBACK")
+            why = "is no storage of ccm" if foreign else f"has version {version} of the schema, this is older"
+            what = "name another file" if foreign else f"update ccm, which knows version {_schema.VERSION}"
+            raise StorageError(f"{self.path} {why}; {what}")
+        try:
+            for number in range(version, _schema.VERSION):
+                for statement in _statements(_schema.MIGRATIONS[number]):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_schema.VERSION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+    def _take(self) -> None:
+        """Take the OS lock, which ends with the process however it ends."""
+        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _lock_file(lock)
+        except OSError:
+            os.close(lock)
+            raise StorageError(
+                f"the storage {self.path} is in use{self._owner()}; stop that one, or name another file"
+            ) from None
+        self._lock = lock
+
+    def _owner(self) -> str:
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as connection:
+                row = connection.execute("SELECT value FROM meta WHERE key = 'owner'").fetchone()
+        except sqlite3.Error:
+            return ""
+        return f" by {row[0]}" if row and row[0] else ""
+
+    def close(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                self._readers.get_nowait().connection.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    # -- errors ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Turn SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "") or ""
+            unknown = name.startswith(_UNKNOWN)
+            if unknown or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                self._failed = f"it has failed before ({error})"
+            raise StorageError(
+                f"cannot {what} the storage {self.path}: {_advice(error, name)}", unknown=unknown
+            ) from error
+
+    def _usable(self) -> sqlite3.Connection:
+        if self._failed is not None:
+            raise StorageError(
+                f"the storage {self.path} is not used any more: {self._failed}; look after the disk, then "
+                "start again"
+            )
+        if self._connection is None:
+            raise StorageError(f"the storage {self.path} is closed; open it first")
+        return self._connection
+
+    def _look(self) -> None:
+        """Whether the file is still the one that was opened."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            self._failed = "its file was deleted or replaced while it was in use"
+            self._usable()
+
+    # -- transactions ----------------------------------------------------------------------------
+
+    def commit(self, operations: Sequence[Operation]) -> list[Any]:
+        connection = self._usable()
+        self._look()
+        with self._telling("write to"):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                results = self._writer.apply(operations)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                raise
+        return results
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Reader]:
+        """A connection of its own for each reader: what it sees does not change while it reads."""
+        self._usable()
+        reader = self._readers.get()
+        try:
+            with self._telling("read"):
+                yield reader
+        finally:
+            self._readers.put(reader)
+
+    def recover(self, after: int, limit: int) -> list[Stored]:
+        with self._reading() as reader:
+            return reader.recover(after, limit)
+
+    def undelivered(self, after: int, limit: int) -> list[Delivery]:
+        with self._reading() as reader:
+            return reader.undelivered(after, limit)
+
+    def letters(self, limit: int) -> list[Letter]:
+        with self._reading() as reader:
+            return reader.letters(limit)
+
+    def health(self) -> Health:
+        size = sum(
+            os.stat(path).st_size for path in (f"{self.path}", f"{self.path}-wal") if os.path.exists(path)
+        )
+        with self._reading() as reader:
+            inbox, outbox, letters, conversations = reader.counts()
+        return Health(
+            kind=self.kind, durable=True, version=_schema.VERSION, inbox=inbox, outbox=outbox,
+            letters=letters, conversations=conversations, bytes=size,
+        )  # fmt: skip
+
+    def conversation(self, key: str) -> Conversation | None:
+        with self._reading() as reader:
+            return reader.conversation(key)
+
+    def conversations(
+        self, *, user: str | None = None, tenant: str | None = None, status: str | None = None,
+        stage: str | None = None, paused: bool | None = None, cursor: str | None = None, limit: int = 50,
+    ) -> Page[Conversation]:  # fmt: skip
+        with self._reading() as reader:
+            return reader.conversations(user, tenant, status, stage, paused, cursor, limit)
+
+    def history(
+        self, key: str, *, before: int | None = None, after: int | None = None, limit: int = 50
+    ) -> Page[Entry]:
+        with self._reading() as reader:
+            return reader.history(key, before, after, limit)
+
+    def search(
+        self, text: str, *, conversation: str | None = None, user: str | None = None, limit: int = 20,
+        offset: int = 0,
+    ) -> list[Hit]:  # fmt: skip
+        with self._reading() as reader:
+            return reader.search(text, conversation, user, limit, offset)
+
+    def export(self, key: str | None) -> Iterator[dict[str, Any]]:
+        with self._reading() as reader:
+            yield from reader.export(key)
+
+    def analytics(self, since: float, until: float) -> Analytics:
+        with self._reading() as reader:
+            return reader.analytics(since, until)
+
+    # -- maintenance -----------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """What is wrong with the file, line by line; empty when nothing is. O(size of the file)."""
+        with self._reading() as reader:
+            rows = reader.connection.execute("PRAGMA integrity_check").fetchall()
+        return [row[0] for row in rows if row[0] != "ok"]
+
+    def vacuum(self) -> None:
+        """Give unused space back to the file system, and leave no trace of what was erased. O(size of the
+        file)."""
+        connection = self._usable()
+        with self._telling("vacuum"):
+            connection.execute("INSERT INTO search (search) VALUES ('optimize')")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _statements(script: str) -> list[str]:
+    return [statement for statement in script.split(";\n") if statement.strip()]
+
+
+def _advice(error: sqlite3.Error, name: str) -> str:
+    remedies = {
+        "SQLITE_FULL": "make room on the disk",
+        "SQLITE_READONLY": "make the file and its folder writable",
+        "SQLITE_CANTOPEN": "check the path and its permissions",
+        "SQLITE_CORRUPT": "run 'ccm storage check', then restore a backup",
+        "SQLITE_NOTADB": "this is no SQLite file; name another one",
+        "SQLITE_BUSY": "another program holds it; stop that one",
+        "SQLITE_IOERR": "the disk may be failing; restart once it is well, nothing accepted before is lost",
+    }
+    remedy = next((text for prefix, text in remedies.items() if name.startswith(prefix)), "see the cause")
+    return f"{error}; {remedy}"
+
+
+def _lock_file(descriptor: int) -> None:
+    """Lock a file without waiting; OSError when another process has it."""
+    if sys.platform == "win32":  # pragma: no cover
+        import msvcrt
+
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,330 @@
+"""What a transaction of `SqliteStorage` does, statement by statement.
+
+Many rows go in with one statement that reads them from a JSON array. Python gives its lock up for each step
+of a statement and has to get it back from a busy event loop, which can take milliseconds: with a statement
+for each row the commit of a thousand messages would take seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from typing import Any, final
+
+import attrs
+
+from ._codec import clean
+from ._records import (
+    Accept,
+    Accepted,
+    Annotate,
+    Archive,
+    Attempted,
+    Conversation,
+    Delivered,
+    Discard,
+    Forget,
+    Letter,
+    Operation,
+    Repeated,
+    Retract,
+    Rewrite,
+    Settle,
+)
+from ._sqlite_forget import forget
+
+MAX_SEEN = 100_000
+"""Ids that are remembered at most; the oldest are forgotten first."""
+MAX_LETTERS = 100_000
+"""Dead letters that are kept at most; the oldest go first."""
+_PRUNED = 1000
+
+COLUMNS = tuple(field.name for field in attrs.fields(Conversation))
+SELECT_CONVERSATION = f"SELECT id, {', '.join(COLUMNS)} FROM conversations"  # noqa: S608 - names of ours
+_CHANGEABLE = frozenset(("status", "stage", "agent", "paused", "summary", "score", "criteria"))
+
+
+@final
+class Writer:
+    """Applies operations on a connection that is in a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._run = connection.execute
+
+    def apply(self, operations: Sequence[Operation]) -> list[Any]:
+        """Do them all; one result for each, see `Storage.commit`."""
+        results: list[Any] = [None] * len(operations)
+        accepts = [(n, op) for n, op in enumerate(operations) if type(op) is Accept]
+        settles = [op for op in operations if type(op) is Settle]
+        if accepts:
+            accepted = self._accept([op for _, op in accepts])
+            for (number, _), result in zip(accepts, accepted, strict=True):
+                results[number] = result
+        if settles:
+            self._settle(settles)
+        if len(accepts) + len(settles) < len(operations):
+            for number, operation in enumerate(operations):
+                if type(operation) is not Accept and type(operation) is not Settle:
+                    results[number] = self._other(operation)
+        return results
+
+    # -- messages come in --------------------------------------------------------------------------
+
+    def _accept(self, accepts: list[Accept]) -> list[Accepted | Repeated]:
+        (seq,) = self._run("SELECT value FROM meta WHERE key = 'seq'").fetchone()
+        seqs = []
+        for operation in accepts:
+            seqs.append(seq + 1)
+            seq += operation.turns
+        self._run("UPDATE meta SET value = ? WHERE key = 'seq'", (seq,))
+        repeated: dict[int, Repeated] = {}
+        if any(operation.message_id for operation in accepts):
+            repeated = self._repeated(accepts, seqs)
+        rows = [
+            (own, op.conversation, op.tenant, op.user, op.at, op.body)
+            for own, op in zip(seqs, accepts, strict=True)
+            if own not in repeated
+        ]
+        self._run(
+            "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT value->>0, value->>1,"
+            " value->>2, value->>3, value->>4, value->>5 FROM json_each(?)",
+            (json.dumps(rows),),
+        )
+        letters = [op.letter for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
+        self._forget_letters([letter for letter in letters if letter is not None])
+        return [repeated.get(own) or Accepted(own) for own in seqs]
+
+    def _repeated(self, accepts: list[Accept], seqs: list[int]) -> dict[int, Repeated]:
+        """Remember the ids; which messages are repetitions of others, by their numbers."""
+        rows = [
+            (own, op.tenant, op.message_id, op.at, op.since)
+            for own, op in zip(seqs, accepts, strict=True)
+            if op.message_id
+        ]
+        self._run(
+            "INSERT INTO seen (seq, tenant, message_id, at) SELECT value->>0, value->>1, value->>2,"
+            " value->>3 FROM json_each(?) WHERE true ON CONFLICT DO UPDATE SET seq = excluded.seq,"
+            " at = excluded.at WHERE seen.at <= (SELECT min(value->>4) FROM json_each(?))",
+            (json.dumps(rows), json.dumps(rows)),
+        )
+        found = self._run(
+            "SELECT value->>0, s.seq, t.outcome, t.detail FROM json_each(?)"
+            " JOIN seen AS s ON s.tenant = value->>1 AND s.message_id = value->>2"
+            " LEFT JOIN turns AS t ON t.seq = s.seq WHERE s.seq <> value->>0",
+            (json.dumps(rows),),
+        )
+        repeated = {own: Repeated(seq, outcome or "", detail or "{}") for own, seq, outcome, detail in found}
+        (count,) = self._run(
+            "SELECT count(*) FROM (SELECT 1 FROM seen LIMIT ?)", (MAX_SEEN + _PRUNED,)
+        ).fetchone()
+        if count >= MAX_SEEN + _PRUNED:
+            self._run("DELETE FROM seen WHERE seq IN (SELECT seq FROM seen ORDER BY seq LIMIT ?)", (_PRUNED,))
+        return repeated
+
+    # -- messages get their outcomes ---------------------------------------------------------------
+
+    def _settle(self, settles: list[Settle]) -> None:
+        run = self._run
+        known = {
+            seq
+            for (seq,) in run(
+                "SELECT seq FROM inbox WHERE seq IN (SELECT value FROM json_each(?))",
+                (json.dumps([op.seq for op in settles]),),
+            )
+        }
+        settles = [op for op in settles if op.seq in known]
+        if not settles:
+            return
+        turns = json.dumps(
+            [
+                (op.conversation, op.tenant, op.channel, op.accepted, op.ended, op.outcome, op.seq, op.user,
+                 clean(op.message_id), op.route, clean(op.detail), op.waited, op.served, op.attempts)
+                for op in settles
+            ]
+        )  # fmt: skip
+        run(
+            "INSERT INTO conversations (key, tenant, channel, created, updated, messages, replies, failures)"
+            " SELECT value->>0, value->>1, value->>2, min(value->>3), max(value->>4), count(*),"
+            " sum(value->>5 IN ('replied', 'merged')), sum(value->>5 = 'failed')"
+            " FROM json_each(?) GROUP BY value->>0 HAVING true ON CONFLICT (key) DO UPDATE SET"
+            " updated = max(updated, excluded.updated), messages = messages + excluded.messages,"
+            " replies = replies + excluded.replies, failures = failures + excluded.failures,"
+            " status = 'open'",
+            (turns,),
+        )
+        run(
+            "INSERT INTO turns (seq, conversation, tenant, user, message_id, route, outcome, detail,"
+            " accepted, ended, waited, served, attempts) SELECT value->>6, c.id, value->>1, value->>7,"
+            " value->>8, value->>9, value->>5, value->>10, value->>3, value->>4, value->>11, value->>12,"
+            " value->>13 FROM json_each(?) JOIN conversations AS c ON c.key = value->>0",
+            (turns,),
+        )
+        run(
+            "INSERT OR IGNORE INTO members (user, conversation) SELECT value->>7, c.id FROM json_each(?)"
+            " JOIN conversations AS c ON c.key = value->>0",
+            (turns,),
+        )
+        self._say(settles)
+        self._send(settles)
+        run("DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))", (json.dumps([*known]),))
+
+    def _say(self, settles: list[Settle]) -> None:
+        said = [
+            (op.conversation, op.seq, s.role, s.user, clean(s.text), op.accepted if s.user else op.ended,
+             clean(s.message_id), int(s.partial), int(s.handled))
+            for op in settles
+            for s in op.said
+        ]  # fmt: skip
+        if not said:
+            return
+        (last,) = self._run("SELECT coalesce(max(id), 0) FROM entries").fetchone()
+        self._run(
+            "INSERT INTO entries (conversation, turn, role, user, text, at, message_id, partial, handled,"
+            " kind, data) SELECT c.id, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,"
+            " value->>7, value->>8, '', '{}' FROM json_each(?) AS j"
+            " JOIN conversations AS c ON c.key = value->>0 ORDER BY j.key",
+            (json.dumps(said),),
+        )
+        self._run(
+            "INSERT INTO search (rowid, text) SELECT id, text FROM entries WHERE id > ? AND role <> 'event'",
+            (last,),
+        )
+
+    def _send(self, settles: list[Settle]) -> None:
+        deliveries = [op.delivery for op in settles if op.delivery is not None]
+        if deliveries:
+            rows = [(d.seq, d.conversation, d.body, clean(d.text), clean(d.metadata)) for d in deliveries]
+            self._run(
+                "INSERT INTO outbox (seq, conversation, body, text, metadata) SELECT value->>0, value->>1,"
+                " value->>2, value->>3, value->>4 FROM json_each(?)",
+                (json.dumps(rows),),
+            )
+        for operation in settles:
+            if operation.letter is not None:
+                self._bury(operation.letter)
+
+    def _bury(self, letter: Letter) -> None:
+        self._run(
+            "INSERT OR REPLACE INTO letters (id, body, route, attempts, error, at) VALUES (?, ?, ?, ?, ?, ?)",
+            (letter.id, letter.body, letter.route, letter.attempts, clean(letter.error), letter.at),
+        )
+        self._run("DELETE FROM letters WHERE id <= ?", (letter.id - MAX_LETTERS,))
+
+    def _forget_letters(self, letters: list[int]) -> None:
+        for letter in letters:
+            self._run("DELETE FROM letters WHERE id = ?", (letter,))
+
+    # -- the rest ----------------------------------------------------------------------------------
+
+    def _other(self, operation: Operation) -> Any:
+        run = self._run
+        match operation:
+            case Attempted(seq):
+                run("UPDATE inbox SET attempts = attempts + 1 WHERE seq = ?", (seq,))
+            case Rewrite(seq, body):
+                run("UPDATE inbox SET body = ? WHERE seq = ?", (body, seq))
+            case Retract(seq, message_id):
+                self._retract(seq, message_id)
+            case Delivered(seq, letter):
+                run("DELETE FROM outbox WHERE seq = ?", (seq,))
+                if letter is not None:
+                    self._bury(letter)
+            case Discard(letter_id):
+                return run("DELETE FROM letters WHERE id = ?", (letter_id,)).rowcount == 1
+            case Annotate():
+                return self._annotate(operation)
+            case Archive():
+                return self._archive(operation)
+            case Forget(user):
+                return self._forget(user)
+            case _:
+                raise TypeError(f"a storage has no operation {operation!r}")
+        return None
+
+    def _unsay(self, where: str, arguments: tuple[Any, ...]) -> int:
+        """Take lines out of the history and out of the search. The index has to be told what was in it."""
+        spoken = f"FROM entries WHERE role <> 'event' AND {where}"
+        self._run(f"INSERT INTO search (search, rowid, text) SELECT 'delete', id, text {spoken}", arguments)
+        return self._run(f"DELETE FROM entries WHERE {where}", arguments).rowcount  # noqa: S608
+
+    def _retract(self, seq: int, message_id: str | None) -> None:
+        if message_id is None:
+            self._unsay("turn = ?", (seq,))
+        else:
+            self._unsay("turn = ? AND message_id = ?", (seq, clean(message_id)))
+
+    def _annotate(self, operation: Annotate) -> Conversation | None:
+        run = self._run
+        if operation.create:
+            run(
+                "INSERT OR IGNORE INTO conversations (key, tenant, channel, created, updated)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (operation.conversation, operation.tenant, operation.channel, operation.at, operation.at),
+            )
+        found = read_conversation(self._connection, operation.conversation)
+        if found is None:
+            return None
+        number, conversation = found
+        if any(getattr(conversation, name) != value for name, value in operation.expect.items()):
+            return conversation
+        for name, value in operation.fields.items():
+            if name not in _CHANGEABLE:
+                raise ValueError(
+                    f"a conversation's {name!r} cannot be changed; fields: {sorted(_CHANGEABLE)}"
+                )
+            run(f"UPDATE conversations SET {name} = ? WHERE id = ?", (value, number))  # noqa: S608
+        if operation.kind:
+            run(
+                "INSERT INTO entries (conversation, turn, role, user, text, at, message_id, partial, handled,"
+                " kind, data) VALUES (?, 0, 'event', ?, ?, ?, '', 0, 1, ?, ?)",
+                (number, clean(operation.by), clean(operation.text), operation.at, operation.kind,
+                 clean(operation.data)),
+            )  # fmt: skip
+            run("UPDATE conversations SET updated = max(updated, ?) WHERE id = ?", (operation.at, number))
+        after = read_conversation(self._connection, operation.conversation)
+        assert after is not None
+        return after[1]
+
+    def _archive(self, operation: Archive) -> int:
+        run = self._run
+        if operation.conversation is not None:
+            rows = run("SELECT id FROM conversations WHERE key = ?", (operation.conversation,)).fetchall()
+        else:
+            rows = run(
+                "SELECT id FROM conversations AS c WHERE updated < ? AND status = 'open' AND NOT EXISTS"
+                " (SELECT 1 FROM inbox AS i WHERE i.conversation = c.key) ORDER BY updated LIMIT ?",
+                (operation.before, operation.limit),
+            ).fetchall()
+        for (number,) in rows:
+            lines = run(
+                "SELECT id, turn, role, user, text, at, message_id, partial, handled, kind, data FROM entries"
+                " WHERE conversation = ? ORDER BY id",
+                (number,),
+            ).fetchall()
+            if lines:
+                run(
+                    "INSERT INTO archive (conversation, first, last, lines) VALUES (?, ?, ?, ?)",
+                    (number, lines[0][0], lines[-1][0], zlib.compress(json.dumps(lines).encode(), 6)),
+                )
+                self._unsay("conversation = ?", (number,))
+            run("UPDATE conversations SET status = 'archived' WHERE id = ?", (number,))
+        return len(rows)
+
+    def _forget(self, user: str) -> int:
+        return forget(self._connection, self._unsay, user)
+
+
+def read_conversation(connection: sqlite3.Connection, key: str) -> tuple[int, Conversation] | None:
+    """A conversation and its row's number."""
+    row = connection.execute(f"{SELECT_CONVERSATION} WHERE key = ?", (key,)).fetchone()
+    return None if row is None else (row[0], make_conversation(row[1:]))
+
+
+def make_conversation(row: Sequence[Any]) -> Conversation:
+    """A row of `COLUMNS` as a `Conversation`."""
+    fields = dict(zip(COLUMNS, row, strict=True))
+    fields["paused"] = bool(fields["paused"])
+    return Conversation(**fields)
