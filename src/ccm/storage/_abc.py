@@ -42,6 +42,11 @@ class Storage(ABC):
     durable = True
     """Whether what `commit` has returned from survives the end of the process."""
 
+    def latency(self) -> float:
+        """Seconds of Trio's time that the next commit of a storage takes that does not block; for
+        simulations."""
+        return 0.0
+
     @abstractmethod
     def open(self) -> None:
         """Make it ready: take sole possession of it, bring its schema up to date.
