@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PAGE = 200
 """Messages that are read from the storage at a time after a restart."""
 _WAIT = Wait()
+_PROCEED = Proceed()
 log = logging.getLogger("ccm.storage")
 
 
@@ -231,7 +232,7 @@ class Inbox:
 
     def _let_in(self, record: TurnRecord, pending: Pending, now: float) -> None:
         intake, message = self._intake, pending.message
-        decision: Decision = Proceed()
+        decision: Decision = _PROCEED
         if record.ordered and (message.on_busy or pending.route.busy) is not OnBusy.ENQUEUE:
             decision = intake.meet(message, pending.route, now)
         if self._scheduler.waiting >= self._scheduler.queue_limit:
@@ -321,7 +322,7 @@ class Inbox:
         record.expires = intake.expiry(message, route, record.priority, arrived)
         record.arrived = arrived
         intake.remember(record, now)
-        intake.place(record, Proceed(), now)
+        intake.place(record, _PROCEED, now)
         sides = [(side, int(side.priority_of(message, intake.session_of))) for side in others]
         intake.accept_sides(message, sides, False, now)
 

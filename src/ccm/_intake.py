@@ -194,6 +194,8 @@ class Intake:
             self._publish_refusal(message, reason, now)
             return
         record = self.record_of(message, route, priority, self._books.sides, now)
+        if self.inbox is not None:
+            record.turn_id = -record.id  # the numbers above 0 are the storage's
         self._let_in(record, now)
         record.asked = True  # its reply, if any, goes to nobody
 

@@ -127,11 +127,11 @@ class ConversationManager(Facilities):
             record = self._accept(message, self._now(), asked=False)
         finally:
             self._intake.replayed = None
-        if type(record) is not TurnRecord:
+        if type(record) is TurnRecord:
+            await cancel_shielded_checkpoint()
+        else:
             record = await self._intake.arrive(record, message, asked=False)
-        receipt = Receipt(record, self._dispatcher)
-        await cancel_shielded_checkpoint()
-        return receipt
+        return Receipt(record, self._dispatcher)
 
     def submit_nowait(self, message: Message) -> Receipt:
         """`submit`, but never waits.
