@@ -48,7 +48,7 @@ class Durable:
         self._dispatcher = dispatcher = intake._dispatcher
         self._nursery = nursery
         self.storage = storage
-        self.journal = Journal(storage, dispatcher.now, told=self._told)
+        self.journal = Journal(storage, dispatcher.now, storage.wall, self._told)
         self.courier = Courier(self.journal, dispatcher, deliver, nursery)
         self.inbox = Inbox(intake, self.journal)
         self.settler = Settler(self.journal, dispatcher, self.courier)

@@ -294,6 +294,8 @@ class Inbox:
                 break
             self._backlog.popleft()
             self._readmit(stored, message, now)
+            # They have waited: their classes may have risen, and their time may be over.
+            self._dispatcher.dispatch(now)
         if not self._backlog and self._more:
             self._wanted.set()
 

@@ -39,8 +39,8 @@ def check_storage(path: str | None) -> str | None:
         storage.close()
     if health.inbox or health.outbox:
         raise UsageError(
-            f"{path} holds {health.inbox} messages without an outcome and {health.outbox} undelivered replies, "
-            "which would be mixed up with these; name another file"
+            f"{path} holds {health.inbox} messages without an outcome and {health.outbox} undelivered "
+            "replies, which would be mixed up with these; name another file"
         )
     return path
 
