@@ -1,6 +1,10 @@
 """The tables of a SQLite storage, and how older files are brought up to date.
 
 `MIGRATIONS[n]` turns version n into version n + 1. A migration that has been published is never changed.
+
+`members` are those who spoke in a conversation, `actors` those who did something to it or were put in charge
+of it: where to look for what is known of a user. Ids of entries are never given again (AUTOINCREMENT), for
+lines that leave for the archive keep theirs.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ CREATE TABLE members (
     user TEXT NOT NULL, conversation INTEGER NOT NULL, PRIMARY KEY (user, conversation)
 ) WITHOUT ROWID;
 CREATE INDEX members_of ON members (conversation);
+CREATE TABLE actors (
+    user TEXT NOT NULL, conversation INTEGER NOT NULL, PRIMARY KEY (user, conversation)
+) WITHOUT ROWID;
 
 CREATE TABLE turns (
     seq INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, tenant TEXT NOT NULL, user TEXT NOT NULL,
@@ -43,8 +50,8 @@ CREATE TABLE turns (
 CREATE INDEX turns_by_conversation ON turns (conversation);
 CREATE INDEX turns_by_end ON turns (ended);
 CREATE TABLE entries (
-    id INTEGER PRIMARY KEY, conversation INTEGER NOT NULL, turn INTEGER NOT NULL, role TEXT NOT NULL,
-    user TEXT NOT NULL, text TEXT NOT NULL, at REAL NOT NULL, message_id TEXT NOT NULL,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, conversation INTEGER NOT NULL, turn INTEGER NOT NULL,
+    role TEXT NOT NULL, user TEXT NOT NULL, text TEXT NOT NULL, at REAL NOT NULL, message_id TEXT NOT NULL,
     partial INTEGER NOT NULL, handled INTEGER NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
 );
 CREATE INDEX entries_by_conversation ON entries (conversation, id);

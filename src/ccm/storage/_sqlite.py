@@ -19,6 +19,7 @@ from ._records import (
     Conversation,
     Delivery,
     Entry,
+    Forget,
     Health,
     Hit,
     Letter,
@@ -62,6 +63,7 @@ class SqliteStorage(Storage):
         self._readers: SimpleQueue[Reader] = SimpleQueue()
         self._file = -1
         self._failed: str | None = None
+        self._traces = False  # the write-ahead log may hold what was erased
 
     def __repr__(self) -> str:
         return f"SqliteStorage({str(self.path)!r})"
@@ -210,7 +212,20 @@ class SqliteStorage(Storage):
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
+        if any(type(operation) is Forget for operation in operations):
+            self._clear_log(connection, patience=200)
+        elif self._traces:
+            self._clear_log(connection, patience=0)
         return results
+
+    def _clear_log(self, connection: sqlite3.Connection, *, patience: int) -> None:
+        """Empty the write-ahead log; after a later commit if somebody reads an older state just now."""
+        self._traces = True
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute(f"PRAGMA busy_timeout = {patience}")
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._traces = bool(busy)
+        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Reader]:
@@ -271,8 +286,10 @@ class SqliteStorage(Storage):
             return reader.search(text, conversation, user, limit, offset)
 
     def export(self, key: str | None) -> Iterator[dict[str, Any]]:
-        with self._reading() as reader:
-            yield from reader.export(key)
+        # It may take long: a connection of its own, so that others do not wait for this one.
+        self._usable()
+        with self._telling("read"), contextlib.closing(self._connect(readonly=True)) as connection:
+            yield from Reader(connection).export(key)
 
     def analytics(self, since: float, until: float) -> Analytics:
         with self._reading() as reader:

@@ -2,36 +2,277 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
+import attrs
+
+from . import _sqlite_archive as archive
+from ._codec import clean
+from ._cursors import decode_cursor, encode_cursor
 from ._records import Analytics, Conversation, Entry, Hit, Page
+from ._sqlite_write import COLUMNS, SELECT_CONVERSATION, make_conversation, read_conversation
+from ._words import Query, parse
+
+_NEWEST = (1 << 63) - 1
+RANKED = 500
+"""Matches that are ranked; if there are more, the newest of them."""
+SCANNED = 10_000
+"""Matches that are looked at for those of one conversation or user, the newest first."""
+_FEW = 2000
+"""Lines that are read one by one, instead of searching all for those of a conversation or a user."""
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Several statements see the same state: lines may be moved to the archive between them."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def conversations(
     connection: sqlite3.Connection, user: str | None, tenant: str | None, status: str | None,
     stage: str | None, paused: bool | None, cursor: str | None, limit: int,
 ) -> Page[Conversation]:  # fmt: skip
-    raise NotImplementedError
+    """See `Storage.conversations`. O(limit) without filters, O(conversations of the user) with `user`, else
+    O(conversations that changed later than the last one shown)."""
+    source, where, arguments = "conversations AS c", list[str](), list[Any]()
+    if user is not None:
+        source = "members AS m CROSS JOIN conversations AS c ON c.id = m.conversation"
+        where.append("m.user = ?")
+        arguments.append(user)
+    elif paused:
+        source = "conversations AS c INDEXED BY conversations_paused"
+    for name, value in (("tenant", tenant), ("status", status), ("stage", stage)):
+        if value is not None:
+            where.append(f"c.{name} = ?")
+            arguments.append(value)
+    if paused is not None:
+        where.append("c.paused" if paused else "NOT c.paused")
+    if cursor is not None:
+        where.append("(c.updated, c.id) < (?, ?)")
+        arguments.extend(decode_cursor(cursor))
+    columns = ", ".join(f"c.{name}" for name in ("id", *COLUMNS))
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    rows = connection.execute(
+        f"SELECT {columns} FROM {source}{condition} ORDER BY c.updated DESC, c.id DESC LIMIT ?",  # noqa: S608
+        (*arguments, limit + 1),
+    ).fetchall()
+    items = [(row[0], make_conversation(row[1:])) for row in rows[:limit]]
+    following = encode_cursor(items[-1][1].updated, items[-1][0]) if len(rows) > limit else None
+    return Page(tuple(conversation for _, conversation in items), following)
 
 
 def history(
     connection: sqlite3.Connection, key: str, before: int | None, after: int | None, limit: int
 ) -> Page[Entry]:
-    raise NotImplementedError
+    """See `Storage.history`. O(limit + log n), archived lines too."""
+    with _snapshot(connection):
+        found = read_conversation(connection, key)
+        if found is None:
+            return Page(())
+        number = found[0]
+        select = f"SELECT {archive.LINE} FROM entries WHERE conversation = ?"  # noqa: S608 - names of ours
+        if after is not None:
+            lines = list(islice(archive.newer(connection, number, after), limit + 1))
+            missing = limit + 1 - len(lines)
+            lines += connection.execute(f"{select} AND id > ? ORDER BY id LIMIT ?", (number, after, missing))
+        else:
+            below = _NEWEST if before is None else before
+            lines = connection.execute(
+                f"{select} AND id < ? ORDER BY id DESC LIMIT ?", (number, below, limit + 1)
+            ).fetchall()
+            lines += islice(archive.older(connection, number, below), limit + 1 - len(lines))
+    cursor = str(lines[limit - 1][archive.ID]) if len(lines) > limit else None
+    shown = lines[:limit] if after is not None else lines[:limit][::-1]
+    return Page(tuple(archive.make_entry(key, line) for line in shown), cursor)
+
+
+# -- search ------------------------------------------------------------------------------------------------
+
+_FOUND = (
+    "e.id, e.turn, e.role, e.user, e.text, e.at, e.message_id, e.partial, e.handled, e.kind, e.data,"
+    " e.conversation"
+)
 
 
 def search(
     connection: sqlite3.Connection, text: str, conversation: str | None, user: str | None, limit: int,
     offset: int,
 ) -> list[Hit]:  # fmt: skip
-    raise NotImplementedError
+    """See `Storage.search`. Ranks the newest `RANKED` matches; those after them follow newest first.
+
+    O(matches) for rare words, O(RANKED + offset + limit) for common ones.
+    """
+    query = parse(clean(text))
+    with _snapshot(connection):
+        number = None
+        if conversation is not None:
+            found = read_conversation(connection, conversation)
+            if found is None:
+                return []
+            number = found[0]
+        lines = _lines_of(connection, number, user)
+        if lines is None:
+            lines = _matches(connection, query, number, user, max(RANKED, offset + limit))
+            ranked = _rank(query, lines[:RANKED]) + [(0.0, line) for line in lines[RANKED:]]
+        else:
+            ranked = _rank(query, [line for line in lines if user in (None, line[archive.USER])])
+        hits = ranked[offset : offset + limit]
+        keys: dict[int, str] = {
+            id: connection.execute("SELECT key FROM conversations WHERE id = ?", (id,)).fetchone()[0]
+            for id in {line[-1] for _, line in hits}
+        }
+    return [
+        Hit(
+            entry=archive.make_entry(keys[line[-1]], line[:-1]),
+            snippet=query.snippet(line[archive.TEXT]),
+            rank=rank,
+        )
+        for rank, line in hits
+    ]
+
+
+def _lines_of(connection: sqlite3.Connection, number: int | None, user: str | None) -> list[Any] | None:
+    """All utterances of the conversation, or of those that the user is in; None if they are many."""
+    if number is None and user is None:
+        return None
+    arguments: tuple[Any, ...]
+    if number is not None:
+        scope, arguments = "e.conversation = ?", (number,)
+    else:
+        scope = "e.conversation IN (SELECT conversation FROM members WHERE user = ?)"
+        arguments = (user,)
+    rows = connection.execute(
+        f"SELECT e.id FROM entries AS e WHERE {scope} LIMIT ?",  # noqa: S608
+        (*arguments, _FEW + 1),
+    ).fetchall()
+    if len(rows) > _FEW:
+        return None
+    return connection.execute(
+        f"SELECT {_FOUND} FROM entries AS e WHERE {scope} AND e.role <> 'event' ORDER BY e.id DESC",  # noqa: S608
+        arguments,
+    ).fetchall()
+
+
+def _matches(
+    connection: sqlite3.Connection, query: Query, number: int | None, user: str | None, most: int
+) -> list[Any]:
+    """Utterances that FTS5 finds, newest first.
+
+    The last word counts as a beginning only if as it stands it gives few: for a short beginning of common
+    words FTS5 has to merge the lists of all of them.
+    """
+    below = _NEWEST
+    where, arguments = "", list[Any]()
+    if number is not None:
+        where = " AND e.conversation = ?"
+        arguments.append(number)
+        (below,) = connection.execute(
+            "SELECT max(id) FROM entries WHERE conversation = ?", (number,)
+        ).fetchone()
+    if user is not None:
+        where += " AND e.user = ?"
+        arguments.append(user)
+    deep = SCANNED if where else most
+    statement = (
+        f"SELECT {_FOUND} FROM (SELECT rowid FROM search WHERE search MATCH ? AND rowid <= ?"  # noqa: S608
+        f" ORDER BY rowid DESC LIMIT ?) AS s CROSS JOIN entries AS e ON e.id = s.rowid{where} LIMIT ?"
+    )
+    for match in (query.fts, query.fts_beginning):
+        lines = connection.execute(statement, (match, below, deep, *arguments, most)).fetchall()
+        if len(lines) >= RANKED or match == query.fts_beginning:
+            break
+    return lines
+
+
+def _rank(query: Query, lines: list[Any]) -> list[tuple[float, Any]]:
+    """The lines that match with their ranks, the best first, then the newest."""
+    ranked = []
+    for line in lines:
+        score = query.score(line[archive.TEXT])
+        if score is not None:
+            ranked.append((score, line))
+    ranked.sort(key=lambda pair: (pair[0], -pair[1][archive.ID]))
+    return ranked
+
+
+# -- everything --------------------------------------------------------------------------------------------
 
 
 def export(connection: sqlite3.Connection, key: str | None) -> Iterator[dict[str, Any]]:
-    raise NotImplementedError
+    """See `Storage.export`. What it shows is as it was at the first step, however long it takes."""
+    with _snapshot(connection):
+        condition, arguments = ("", ()) if key is None else (" WHERE key = ?", (key,))
+        rows = connection.execute(f"{SELECT_CONVERSATION}{condition} ORDER BY id", arguments)
+        for number, *columns in rows:
+            conversation = make_conversation(columns)
+            yield conversation_as_dict(conversation)
+            for line in archive.newer(connection, number, 0):
+                yield entry_as_dict(archive.make_entry(conversation.key, line))
+            hot = connection.execute(
+                f"SELECT {archive.LINE} FROM entries WHERE conversation = ? ORDER BY id",  # noqa: S608
+                (number,),
+            )
+            for line in hot:
+                yield entry_as_dict(archive.make_entry(conversation.key, line))
+
+
+def conversation_as_dict(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as it is exported."""
+    fields = attrs.asdict(conversation)
+    return {"type": "conversation", **fields, "criteria": json.loads(conversation.criteria)}
+
+
+def entry_as_dict(entry: Entry) -> dict[str, Any]:
+    """A line as it is exported."""
+    return {"type": "entry", **attrs.asdict(entry), "data": json.loads(entry.data)}
 
 
 def analytics(connection: sqlite3.Connection, since: float, until: float) -> Analytics:
-    raise NotImplementedError
+    """See `Storage.analytics`. O(turns in the span)."""
+    span = "FROM turns WHERE ended >= ? AND ended < ?"
+    with _snapshot(connection):
+        groups = connection.execute(
+            "SELECT date(ended, 'unixepoch'), route, outcome, count(*), sum(waited >= 0),"
+            " total(CASE WHEN waited >= 0 THEN waited END),"
+            f" total(CASE WHEN waited >= 0 THEN served END) {span}"
+            " GROUP BY 1, 2, 3",
+            (since, until),
+        ).fetchall()
+        (users,) = connection.execute(f"SELECT count(DISTINCT user) {span}", (since, until)).fetchone()
+        kinds = connection.execute(
+            "SELECT stage, agent, count(*) FROM conversations WHERE id IN"  # noqa: S608
+            f" (SELECT conversation {span}) GROUP BY 1, 2",
+            (since, until),
+        ).fetchall()
+    counts: dict[str, Counter[str]] = {
+        name: Counter() for name in ("days", "routes", "outcomes", "stages", "agents", "started")
+    }
+    waited: Counter[str] = Counter()
+    served: Counter[str] = Counter()
+    for day, route, outcome, turns, started, wait, service in groups:
+        counts["days"][day] += turns
+        counts["routes"][route] += turns
+        counts["outcomes"][outcome] += turns
+        counts["started"][outcome] += started
+        waited[outcome] += wait
+        served[outcome] += service
+    for stage, agent, number in kinds:
+        counts["stages"][stage] += number
+        counts["agents"][agent] += number
+    started_by = {outcome: number for outcome, number in counts.pop("started").items() if number}
+    return Analytics(
+        turns=sum(counts["outcomes"].values()), conversations=sum(counts["stages"].values()), users=users,
+        **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
+        waited={outcome: waited[outcome] / number for outcome, number in sorted(started_by.items())},
+        served={outcome: served[outcome] / number for outcome, number in sorted(started_by.items())},
+    )  # fmt: skip

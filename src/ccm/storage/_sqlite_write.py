@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from collections.abc import Sequence
 from typing import Any, final
 
 import attrs
 
+from . import _sqlite_archive as archive
 from ._codec import clean
 from ._records import (
     Accept,
@@ -159,7 +159,8 @@ class Writer:
                 (json.dumps([op.seq for op in settles]),),
             )
         }
-        settles = [op for op in settles if op.seq in known]
+        # Settling twice changes nothing, also in one transaction.
+        settles = list({op.seq: op for op in reversed(settles) if op.seq in known}.values())[::-1]
         if not settles:
             return
         turns = json.dumps(
@@ -191,6 +192,14 @@ class Writer:
             " JOIN conversations AS c ON c.key = value->>0",
             (turns,),
         )
+        # Whose message was merged into somebody else's turn has spoken as well.
+        others = [(op.conversation, s.user) for op in settles for s in op.said if s.user not in ("", op.user)]
+        if others:
+            run(
+                "INSERT OR IGNORE INTO members (user, conversation) SELECT value->>1, c.id FROM json_each(?)"
+                " JOIN conversations AS c ON c.key = value->>0",
+                (json.dumps(others),),
+            )
         self._say(settles)
         self._send(settles)
         run("DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))", (json.dumps([*known]),))
@@ -276,13 +285,24 @@ class Writer:
         return self._run(f"DELETE FROM entries WHERE {where}", arguments).rowcount  # noqa: S608
 
     def _retract(self, seq: int, message_id: str | None) -> None:
-        if message_id is None:
-            self._unsay("turn = ?", (seq,))
-        else:
-            self._unsay("turn = ? AND message_id = ?", (seq, clean(message_id)))
+        where, arguments = "turn = ?", list[Any]([seq])
+        if message_id is not None:
+            message_id = clean(message_id)
+            where += " AND message_id = ?"
+            arguments.append(message_id)
+        if self._unsay(where, tuple(arguments)):
+            return
+        found = self._run("SELECT conversation FROM turns WHERE seq = ?", (seq,)).fetchone()
+        if found is not None:
+            archive.rewrite(
+                self._connection,
+                found[0],
+                lambda line: line[archive.TURN] != seq or message_id not in (None, line[archive.MESSAGE_ID]),
+            )
 
     def _annotate(self, operation: Annotate) -> Conversation | None:
         run = self._run
+        check_annotation(operation)
         if operation.create:
             run(
                 "INSERT OR IGNORE INTO conversations (key, tenant, channel, created, updated)"
@@ -296,11 +316,11 @@ class Writer:
         if any(getattr(conversation, name) != value for name, value in operation.expect.items()):
             return conversation
         for name, value in operation.fields.items():
-            if name not in _CHANGEABLE:
-                raise ValueError(
-                    f"a conversation's {name!r} cannot be changed; fields: {sorted(_CHANGEABLE)}"
-                )
+            value = clean(value) if isinstance(value, str) else value
             run(f"UPDATE conversations SET {name} = ? WHERE id = ?", (value, number))  # noqa: S608
+        for actor in (operation.by, operation.fields.get("agent")):
+            if actor:
+                run("INSERT OR IGNORE INTO actors VALUES (?, ?)", (clean(actor), number))
         if operation.kind:
             run(
                 "INSERT INTO entries (conversation, turn, role, user, text, at, message_id, partial, handled,"
@@ -320,21 +340,13 @@ class Writer:
         else:
             rows = run(
                 "SELECT id FROM conversations AS c WHERE updated < ? AND status = 'open' AND NOT EXISTS"
-                " (SELECT 1 FROM inbox AS i WHERE i.conversation = c.key) ORDER BY updated LIMIT ?",
+                " (SELECT 1 FROM inbox AS i WHERE i.conversation = c.key) ORDER BY updated, id LIMIT ?",
                 (operation.before, operation.limit),
             ).fetchall()
         for (number,) in rows:
-            lines = run(
-                "SELECT id, turn, role, user, text, at, message_id, partial, handled, kind, data FROM entries"
-                " WHERE conversation = ? ORDER BY id",
-                (number,),
-            ).fetchall()
-            if lines:
-                run(
-                    "INSERT INTO archive (conversation, first, last, lines) VALUES (?, ?, ?, ?)",
-                    (number, lines[0][0], lines[-1][0], zlib.compress(json.dumps(lines).encode(), 6)),
-                )
-                self._unsay("conversation = ?", (number,))
+            statement = f"SELECT {archive.LINE} FROM entries WHERE conversation = ? ORDER BY id"  # noqa: S608
+            archive.store(self._connection, number, run(statement, (number,)))
+            self._unsay("conversation = ?", (number,))
             run("UPDATE conversations SET status = 'archived' WHERE id = ?", (number,))
         return len(rows)
 
@@ -346,6 +358,20 @@ def read_conversation(connection: sqlite3.Connection, key: str) -> tuple[int, Co
     """A conversation and its row's number."""
     row = connection.execute(f"{SELECT_CONVERSATION} WHERE key = ?", (key,)).fetchone()
     return None if row is None else (row[0], make_conversation(row[1:]))
+
+
+def check_annotation(operation: Annotate) -> None:
+    """Refuse names that are no fields.
+
+    Raises:
+        ValueError: a field cannot be changed, or there is none of that name.
+    """
+    for name in operation.fields:
+        if name not in _CHANGEABLE:
+            raise ValueError(f"a conversation's {name!r} cannot be changed; fields: {sorted(_CHANGEABLE)}")
+    for name in operation.expect:
+        if name not in COLUMNS:
+            raise ValueError(f"a conversation has no {name!r}; fields: {sorted(COLUMNS)}")
 
 
 def make_conversation(row: Sequence[Any]) -> Conversation:
