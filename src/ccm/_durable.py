@@ -178,12 +178,13 @@ class Durable:
         await self.journal.flush()
 
     async def shut_down(self, until: float, grace: float) -> None:
-        """Deliver until `until`, then write what there is within `grace` seconds; the rest stays undone."""
+        """Deliver and write until `until`, and write for at least `grace` seconds; the rest stays undone."""
         with trio.CancelScope(shield=True, deadline=until):
             await self.courier.wait_idle()
         self.courier.close()
         self.journal.close()
-        with trio.CancelScope(shield=True, deadline=self._dispatcher.now() + grace):
+        until = max(until, self._dispatcher.now() + grace)
+        with trio.CancelScope(shield=True, deadline=until):
             await self.journal.closed.wait()
         self.journal.abort()
 

@@ -146,15 +146,15 @@ class Inbox:
             return None
         elif busy is OnBusy.REJECT and ordered and reserved.of(key):
             verdict = Refuse(Reason.BUSY)
-        elif not scheduler.conversation_has_room(key, reserved.of(key)):
+        elif not scheduler.conversation_has_room(key, self._will_wait(message, priority)):
             verdict = Refuse(Reason.CONVERSATION_FULL)
         elif not self._sessions.has_room(key, len(reserved.conversations)):
             verdict = Refuse(Reason.TOO_MANY_SESSIONS)
-        elif self._intake.admission.crowded(message.tenant, reserved.tenants.get(message.tenant, 0)):
-            verdict = Refuse(Reason.QUEUE_SHARE)
-        elif scheduler.waiting + reserved.total >= scheduler.queue_limit and not (
-            scheduler.used + reserved.total < scheduler.slots(priority)
+        elif self._intake.admission.crowded(
+            message.tenant, max(0, reserved.tenants.get(message.tenant, 0) - self._free(priority))
         ):
+            verdict = Refuse(Reason.QUEUE_SHARE)
+        elif scheduler.waiting + reserved.total - self._free(priority) >= scheduler.queue_limit:
             verdict = self._full(priority)
         else:
             return None
@@ -163,6 +163,17 @@ class Inbox:
             if wait:
                 return Refuse(Reason.RATE_LIMITED, wait)
         return verdict
+
+    def _free(self, priority: int) -> int:
+        """Slots that a turn of the class may take. O(1)."""
+        return max(0, self._scheduler.slots(priority) - self._scheduler.used)
+
+    def _will_wait(self, message: Message, priority: int) -> int:
+        """Messages of this conversation on their way that will not start at once. O(1)."""
+        key = message.conversation
+        coming = self._reserved.of(key)
+        starts = coming and self._scheduler.may_start(key, message.tenant, priority)
+        return coming - 1 if starts else coming
 
     def _full(self, priority: int | None) -> Verdict:
         if self._config.overflow is Overflow.WAIT or self._intake.senders:

@@ -170,6 +170,10 @@ class Journal:
                 item.failed(StorageError("the manager ended before this was written", unknown=True))
             self.closed.set()
 
+    @property
+    def _prompted(self) -> bool:
+        return any(isinstance(item, Prompt) for item in self._queue)
+
     async def _park(self) -> None:
         self._parked = True
 
@@ -181,8 +185,9 @@ class Journal:
 
     async def _wait(self, seconds: float) -> None:
         """Let a failing storage alone for a while, unless somebody waits for an answer, or at the end."""
-        with trio.move_on_after(seconds):
-            while not self._closing and not any(isinstance(item, Prompt) for item in self._queue):
+        closing = self._closing
+        with trio.move_on_after(min(seconds, _RETRY_FIRST) if closing else seconds):
+            while self._closing == closing and (closing or not self._prompted):
                 await self._park()
 
     async def _commit(self, batch: list[Item], commit: Callable[[Any], Awaitable[list[Any]]]) -> None:
@@ -214,8 +219,6 @@ class Journal:
         self.failing = error
         self._delay = min(_RETRY_MOST, 2 * self._delay or _RETRY_FIRST)
         again = [item for item in batch if item.failed(error)]
-        if self._closing:
-            return  # there is nobody left to try it
         self._queue = again + self._queue
 
     async def _in_thread(self, operations: list[Operation]) -> list[Any]:
@@ -230,7 +233,7 @@ class Journal:
         return self.storage.commit(operations)
 
     def close(self) -> None:
-        """Write what there is, then end. What a failing storage refuses now is not tried again."""
+        """Write what there is, then end; `abort` ends the trying of what a failing storage refuses."""
         self._closing = True
         self._wake()
 

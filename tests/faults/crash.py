@@ -34,7 +34,10 @@ USERS = 4
 class Life:
     """What one process does, told line by line to `pipe`."""
 
-    def __init__(self, path: Path, pipe: int, number: int, seed: int, messages: int) -> None:
+    def __init__(
+        self, path: Path, pipe: int, number: int, seed: int, messages: int, known: dict[int, tuple[str, str]]
+    ) -> None:  # fmt: skip
+        self.known = list(known.items())
         self.path = path
         self.pipe = pipe
         self.number = number
@@ -72,7 +75,7 @@ class Life:
                 self.say("told", reply.turn_id, "replied", text)
                 return
             receipt = await manager.submit(message)
-            self.say("accepted", receipt.turn_id, conversation, text)
+            self.say("accepted", receipt.turn_id, conversation, text, int(id is not None))
             if id is not None and kind < 0.5:
                 await self.repeat(manager, message, receipt.turn_id)
             outcome = await receipt.outcome()
@@ -102,6 +105,9 @@ class Life:
             self.handler, config=config, storage=self.path, deliver=self.deliver
         ) as manager:
             self.say("open")
+            for turn, (conversation, text) in self.known[-3:]:
+                # What was accepted before the kill, from a client that was not told.
+                await self.repeat(manager, Message(conversation, "u", text, id=text), turn)
             async with trio.open_nursery() as nursery:
                 for number in range(self.messages):
                     nursery.start_soon(self.send, manager, number)
@@ -111,11 +117,11 @@ class Life:
         self.say("closed")
 
 
-def child(path: Path, pipe: int, number: int, seed: int, messages: int) -> NoReturn:
+def child(life: Life, pipe: int) -> NoReturn:
     """Live; never returns into the parent's stack."""
     status = 70
     try:
-        trio.run(Life(path, pipe, number, seed, messages).live)
+        trio.run(life.live)
         status = 0
     except BaseException as error:
         os.write(pipe, f"error {error!r}\n".encode())
@@ -123,13 +129,16 @@ def child(path: Path, pipe: int, number: int, seed: int, messages: int) -> NoRet
         os._exit(status)
 
 
-def one_life(path: Path, number: int, seed: int, messages: int, seconds: float | None) -> list[list[str]]:
+def one_life(
+    path: Path, number: int, seed: int, messages: int, seconds: float | None,
+    known: dict[int, tuple[str, str]],
+) -> list[list[str]]:  # fmt: skip
     """The lines of a process that is killed `seconds` after it has opened its file (None: never)."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(reading)
-        child(path, writing, number, seed, messages)
+        child(Life(path, writing, number, seed, messages, known), writing)
     os.close(writing)
     chunks = []
     opened = None if seconds is None else time.monotonic() + 30
@@ -166,6 +175,7 @@ class Witness:
 
     kills: int = 0
     accepted: dict[int, tuple[str, str]] = field(default_factory=dict)
+    repeatable: dict[int, tuple[str, str]] = field(default_factory=dict)
     told: dict[int, str] = field(default_factory=dict)
     starts: int = 0
     redelivered: int = 0
@@ -179,8 +189,10 @@ class Witness:
         sent: dict[str, int] = {}
         for line in lines:
             match line:
-                case ["accepted", turn, conversation, text]:
+                case ["accepted", turn, conversation, text, given]:
                     self.accepted[int(turn)] = (conversation, text)
+                    if given == "1":
+                        self.repeatable[int(turn)] = (conversation, text)
                 case ["told", turn, outcome, _]:
                     before = self.told.setdefault(int(turn), outcome)
                     if before != outcome:
@@ -218,6 +230,10 @@ class Witness:
         for turn, (_, text) in self.accepted.items():
             if turns.get(turn) == "replied" and not self.deliveries[turn]:
                 self.found.append(f"the reply of turn {turn} ({text}) was never delivered")
+        for id, count in connection.execute(
+            "SELECT message_id, count(*) FROM turns GROUP BY tenant, message_id HAVING count(*) > 1"
+        ):
+            self.found.append(f"{id} was handled as {count} messages")
         if (wrong := connection.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
             self.found.append(f"the file is corrupt: {wrong[:3]}")
         connection.close()
@@ -228,14 +244,14 @@ def crash(path: Path, kills: int, seed: int = 0, progress: bool = False) -> Witn
     witness, draw = Witness(), random.Random(seed)
     for number in range(kills):
         seconds = draw.choice((draw.uniform(0, 0.03), draw.uniform(0, 0.15)))
-        lines = one_life(path, number, seed, 12, seconds)
+        lines = one_life(path, number, seed, 12, seconds, witness.repeatable)
         witness.kills += not any(line[0] == "closed" for line in lines)
         witness.hear(lines, number)
         if progress and (number % 20 == 0 or number + 1 == kills):
             print(f"\r{number + 1}/{kills} lives, {len(witness.found)} found", end="", file=sys.stderr)
         if witness.found:
             break
-    witness.hear(one_life(path, kills, seed, 0, None), kills)
+    witness.hear(one_life(path, kills, seed, 0, None, witness.repeatable), kills)
     witness.compare(path)
     return witness
 

@@ -166,9 +166,7 @@ class World:
         self.last.clear()
         self.sent.clear()
         with scope:
-            opened = open_manager(
-                self.handle, config=self.config, storage=self.disk, deliver=self.deliver
-            )
+            opened = open_manager(self.handle, config=self.config, storage=self.disk, deliver=self.deliver)
             async with opened as manager:
                 idle.append(manager)
                 async with trio.open_nursery() as nursery:
@@ -178,6 +176,8 @@ class World:
                     await manager.wait_idle()
             statistics = manager.statistics()
             statistics.check()
+            if manager._intake.inbox.on_its_way or manager._dispatcher.books.tools.durable.journal.pending:
+                self.find("at the end of a life something is on its way")
             if statistics.slots_in_use or statistics.sessions.active or statistics.senders:
                 self.find(f"at the end of a life something is held: {statistics}")
         self.alive = False
