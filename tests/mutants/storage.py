@@ -68,7 +68,8 @@ STORAGE = (
     ),
     Mutant(
         "what is on its way takes no place", "G8", INBOX,
-        "        self._reserved.add(message.conversation, message.tenant)\n        self._journal.put(pending)\n",
+        "        self._reserved.add(message.conversation, message.tenant)\n"
+        "        self._journal.put(pending)\n",
         "        self._reserved.total += 1\n"
         "        self._reserved.conversations[message.conversation] = 1\n"
         "        self._reserved.tenants[message.tenant] = 1\n"
@@ -143,7 +144,8 @@ STORAGE = (
     ),
     Mutant(
         "settled messages stay in the inbox", "G1", WRITER,
-        "        run(\"DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))\", (json.dumps([*known]),))\n",
+        "        run(\"DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))\","
+        " (json.dumps([*known]),))\n",
         "",
         (CRASH,),
     ),

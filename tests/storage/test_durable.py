@@ -281,7 +281,7 @@ async def test_whoever_was_told_that_it_was_cancelled_is_not_answered_later() ->
 
 @simulated
 async def test_messages_from_before_come_first_and_say_so() -> None:
-    disk, seen = Disk("d"), []
+    disk, seen = Disk("d"), list[Any]()
     await leave(disk, *(say(text) for text in "abc"))
 
     async def handler(turn: Turn) -> None:
@@ -297,7 +297,7 @@ async def test_messages_from_before_come_first_and_say_so() -> None:
 @pytest.mark.parametrize("overflow", [Overflow.REJECT_NEW, Overflow.WAIT])
 @simulated
 async def test_a_backlog_larger_than_the_queue_is_worked_off_before_anybody_new(overflow: Overflow) -> None:
-    disk, seen = Disk("d"), []
+    disk, seen = Disk("d"), list[Any]()
     await leave(disk, *(say(str(n), conversation=f"c{n}") for n in range(300)))
 
     async def handler(turn: Turn) -> None:
@@ -344,9 +344,9 @@ async def test_a_deadline_that_passes_between_two_lives_is_kept() -> None:
 
 @simulated
 async def test_an_edited_message_is_taken_up_as_it_was_last() -> None:
-    disk, seen = Disk("d"), []
+    seen: list[str] = []
 
-    async def handler(turn: Turn) -> str | None:
+    async def handler(turn: Turn) -> None:
         seen.append(turn.text)
         if turn.text == "first":
             await trio.sleep_forever()
@@ -377,7 +377,7 @@ async def test_an_edited_message_is_taken_up_as_it_was_last() -> None:
 
 @simulated
 async def test_replies_are_delivered_in_order_and_tried_again() -> None:
-    disk, got = Disk("d"), []
+    disk, got = Disk("d"), list[Any]()
     failures = {"re b": 2, "re d": 1}
 
     async def deliver(reply: Reply, message: Message) -> None:
@@ -398,7 +398,7 @@ async def test_replies_are_delivered_in_order_and_tried_again() -> None:
 
 @simulated
 async def test_a_reply_that_cannot_be_delivered_becomes_a_dead_letter_and_the_next_one_follows() -> None:
-    disk, got = Disk("d"), []
+    disk, got = Disk("d"), list[Any]()
 
     async def deliver(reply: Reply, message: Message) -> None:
         if reply.text == "re a":
@@ -418,7 +418,7 @@ async def test_a_reply_that_cannot_be_delivered_becomes_a_dead_letter_and_the_ne
 
 @simulated
 async def test_replies_from_before_are_delivered_once_more_with_the_same_number() -> None:
-    disk, got = Disk("d"), []
+    disk, got = Disk("d"), list[Any]()
 
     async def never(reply: Reply, message: Message) -> None:
         await trio.sleep_forever()
@@ -437,7 +437,7 @@ async def test_replies_from_before_are_delivered_once_more_with_the_same_number(
 
 @simulated
 async def test_more_replies_than_fit_are_read_from_the_storage_later() -> None:
-    disk, got = Disk("d"), []
+    disk, got = Disk("d"), list[Any]()
 
     async def quick(turn: Turn) -> str:
         return turn.text
@@ -582,7 +582,7 @@ async def test_dead_letters_outlive_the_process() -> None:
 
 @simulated
 async def test_merged_messages_are_settled_together() -> None:
-    disk, batches = Disk("d"), []
+    batches: list[list[Settle]] = []
 
     class Watching(Disk):
         def commit(self, operations: Any) -> list[Any]:
