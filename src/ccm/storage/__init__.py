@@ -1,6 +1,7 @@
 """What keeps messages: the contract, a SQLite file, memory; and the values that go in and come out."""
 
 from ._abc import Storage as Storage
+from ._memory import MemoryStorage as MemoryStorage
 from ._records import (
     Accept as Accept,
 )
