@@ -52,9 +52,9 @@ class Attempts:
         if value is None and record.extras is not None:
             value = "".join(record.extras.pieces)
         if value is None or isinstance(value, str):
-            reply = Reply(str(value or ""), turn_id=record.id)
+            reply = Reply(str(value or ""), turn_id=record.turn_id)
         elif isinstance(value, Reply):
-            reply = attrs.evolve(value, turn_id=record.id)
+            reply = attrs.evolve(value, turn_id=record.turn_id)
         else:
             name = record.route.name
             raise WrongReturn(f"the handler of route {name!r} returned {value!r}; return a str or None")
@@ -111,7 +111,7 @@ class Attempts:
     def _retry(self, record: TurnRecord, error: BaseException, delay: float) -> None:
         now, bus = self.now(), self._dispatcher.bus
         if bus.active:
-            bus.publish(events.Retrying(now, record.id, record.key, record.attempt, delay, repr(error)))
+            bus.publish(events.Retrying(now, record.turn_id, record.key, record.attempt, delay, repr(error)))
         self._detach(record)
         self._dispatcher.recorder.close(now)
         record.ledger.move(RUNNING, RETRYING)

@@ -102,7 +102,7 @@ class Books:
         channels[channel] = channels.get(channel, 0) + 1
 
     def bury(
-        self, message: Message, route: str, attempts: int, error: BaseException | None, at: float
+        self, message: Message | None, route: str, attempts: int, error: BaseException | None, at: float
     ) -> int:
         """Keep a message that failed for good; returns its number. O(1)."""
         return self._keep(message=message, route=route, attempts=attempts, error=repr(error), at=at)
@@ -115,6 +115,15 @@ class Books:
         return self._keep(
             service=service, data=data, source=source, priority=priority, attempts=attempts,
             error=repr(error), at=at,
+        )  # fmt: skip
+
+    def restore(
+        self, id: int, message: Message, route: str, attempts: int, error: str, at: float
+    ) -> None:  # fmt: skip
+        """A dead letter that was kept elsewhere, under its number; oldest first. O(1)."""
+        self.dead_count = max(self.dead_count, id)
+        self.dead[id] = DeadLetter(
+            id=id, message=message, route=route, attempts=attempts, error=error, at=at
         )  # fmt: skip
 
     def take_letter(self, id: int) -> DeadLetter:

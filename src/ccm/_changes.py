@@ -196,7 +196,7 @@ class Changes:
 
     def _shared(self, host: TurnRecord, member: TurnRecord, outcome: Outcome | None, now: float) -> Outcome:
         if outcome is None or isinstance(outcome, Replied):
-            return Merged(host.id, host.answer())
+            return Merged(host.turn_id, host.answer())
         if isinstance(outcome, Failed):
             self._bury(host, member, outcome.exception, now)
             assert member.dead_letter is not None
@@ -228,13 +228,15 @@ class Changes:
             session.history = History()
         history: History = session.history
         if nothing:
-            history.take_out(record.id)
+            history.take_out(record.turn_id)
             return
         say(record, history)
         if replied:
-            history.add(HistoryEntry("assistant", record.answer().text, record.id))
+            history.add(HistoryEntry("assistant", record.answer().text, record.turn_id))
         elif record.extras is not None and record.extras.pieces:
-            history.add(HistoryEntry("assistant", "".join(record.extras.pieces), record.id, partial=True))
+            history.add(
+                HistoryEntry("assistant", "".join(record.extras.pieces), record.turn_id, partial=True)
+            )
 
     def live(self) -> Iterator[TurnRecord]:
         """Everything without an outcome. O(live turns)."""
@@ -356,7 +358,7 @@ class Changes:
         turn = record
         if record.extras is not None and record.extras.answered_in is not None:
             turn = record.extras.answered_in
-        history, turn_id = record.session.history, turn.id
+        history, turn_id = record.session.history, turn.turn_id
         if turn.extras is not None and turn.extras.answered > 1:
             turn.extras.answered -= 1
             if history is not None:

@@ -124,6 +124,10 @@ def _retry(value: Any) -> Any:
     return _policy(RetryPolicy, "retry", value)
 
 
+def _delivery_retry(value: Any) -> Any:
+    return _policy(RetryPolicy, "delivery_retry", value)
+
+
 def _adaptive(value: Any) -> Any:
     if isinstance(value, bool):
         return AdaptiveLimit() if value else None
@@ -240,6 +244,13 @@ class Config:
     worker_processes: int = _field(0, whole(0, 1000), "processes for handlers; 0 is min(cpus, 8)")
     drain: float = _field(5.0, number(0), "seconds running turns get at shutdown")
     dedupe_window: float = _field(86400.0, number(0), "seconds an id is remembered")
+    delivery_retry: RetryPolicy = _field(
+        RetryPolicy(attempts=8, base=0.5, cap=60), instance_of(RetryPolicy, "a RetryPolicy"),
+        "with a storage: tries to deliver a reply, and their delays", _delivery_retry,
+    )  # fmt: skip
+    max_attempts: int = _field(
+        5, whole(1, 1000), "with a storage: restarts after which a message that was being handled is given up"
+    )
     on_storage_failure: str = _field("fail", _check_failure, "'fail' or 'degrade' when storage fails")
     enabled: bool = _field(
         True, instance_of(bool, "true or false"), "false hands messages straight to the handler"

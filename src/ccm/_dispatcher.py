@@ -25,6 +25,7 @@ from ._errors import Expired, Outcome
 from ._outcome import Cancelled
 from ._overload import LoadWatch
 from ._record import TurnRecord
+from ._settling import Settler
 from ._stuck import report
 from ._trends import Recorder
 from ._worker import Deliver, Pool
@@ -67,6 +68,7 @@ class Dispatcher:
         self.changes = Changes(self)
         shedding = config.shedding if config.enabled else None
         self.load = None if shedding is None else LoadWatch(shedding, self)
+        self.settler: Settler | None = None
         self.on_room: Callable[[float], None] | None = None
         self.on_end: Callable[[TurnRecord, str, float, float], None] | None = None
         self.fallbacks: dict[int, TurnRecord] = {}
@@ -106,7 +108,9 @@ class Dispatcher:
         if self.scheduler.used > self.books.peak_running:
             self.books.peak_running = self.scheduler.used
         if self.bus.active:
-            self.bus.publish(events.Started(now, record.id, record.key, record.attempt, now - record.arrived))
+            self.bus.publish(
+                events.Started(now, record.turn_id, record.key, record.attempt, now - record.arrived)
+            )
 
     def following(self, now: float) -> TurnRecord | None:
         """The next turn, for the worker that has just ended one.
@@ -245,12 +249,14 @@ class Dispatcher:
         record.place = DONE
         record.worker = None
         record.fate = outcome
+        if self.settler is not None:
+            self.settler.ended(record, outcome, shared, served, now)
         if extras is not None or session.history is not None:
             self.changes.remember(record, shared)
         self.sessions.leave(session, now)
         if now + self._session_timeout < self.wake:
             self.wake_at(now + self._session_timeout)
-        if record.waiters is not None:
+        if record.waiters is not None and record.sealed is not False:
             waiters, record.waiters = record.waiters, None
             for task in waiters:
                 reschedule(task)
@@ -265,7 +271,9 @@ class Dispatcher:
         outcome: Outcome = record.outcome  # type: ignore[assignment]
         waited = record.waited if record.waited >= 0.0 else now - record.arrived
         self.bus.publish(
-            events.Ended(now, record.id, record.key, record.route.name, record.klass, outcome, waited, served)
+            events.Ended(
+                now, record.turn_id, record.key, record.route.name, record.klass, outcome, waited, served
+            )
         )
 
     def cancel(self, record: TurnRecord, by: str, now: float) -> None:

@@ -23,6 +23,7 @@ class Reason(enum.StrEnum):
     QUEUE_SHARE = "queue_share"
     BUSY = "busy"
     DISPLACED = "displaced"
+    STORAGE = "storage"
 
     @property
     def sentence(self) -> str:
@@ -40,6 +41,7 @@ _SENTENCES = {
     Reason.OVERLOADED: "too many messages are waiting at the moment.",
     Reason.QUEUE_SHARE: "too many messages of this group are waiting at the moment.",
     Reason.BUSY: "the conversation is busy with an earlier message.",
+    Reason.STORAGE: "the message could not be saved.",
     Reason.DISPLACED: "a more urgent message took the last place in the queue.",
 }
 

@@ -32,6 +32,19 @@ class Accepted(Event):
 
 
 @attrs.frozen
+class StorageFailed(Event):
+    """The storage has failed; `unknown`: whether its last commit is there cannot be told."""
+
+    error: str
+    unknown: bool
+
+
+@attrs.frozen
+class StorageRecovered(Event):
+    """The storage works again."""
+
+
+@attrs.frozen
 class Refused(Event):
     """A message, or one of its side turns, was not accepted."""
 

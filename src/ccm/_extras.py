@@ -32,12 +32,15 @@ class Extras:
         superseded_by: the newer message that takes its place.
         rollback: unless it is answered, this turn leaves no trace in the history.
         withdrawn: who does not want this turn's own message answered any more, while others still do.
+        redelivered: the storage had it from before; a handler may have seen it already.
+        counted: the storage knows that this process handles it again.
         judged: the attempt whose time-out a provider's own limit has taken note of.
     """
 
     __slots__ = (
-        "_speaking", "answered", "answered_in", "expires", "host", "judged", "members", "pending", "pieces",
-        "rollback", "shields", "steered", "stream", "superseded_by", "withdrawn",
+        "_speaking", "answered", "answered_in", "counted", "expires", "host", "judged", "members", "pending",
+        "pieces",
+        "redelivered", "rollback", "shields", "steered", "stream", "superseded_by", "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -55,6 +58,8 @@ class Extras:
         self.answered = 0
         self.answered_in: TurnRecord | None = None
         self.judged = 0
+        self.redelivered = False
+        self.counted = False
         self._speaking: trio.StrictFIFOLock | None = None
 
     @property

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from threading import get_ident
 from typing import Any, NoReturn, final
 
-import attrs
-import outcome as outcome_lib
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 from . import _events as events
 from ._config import Config
@@ -23,7 +19,10 @@ from ._core.ratelimit import RateLimiter
 from ._core.routes import Route, select
 from ._core.tenants import Tenants
 from ._dispatcher import Dispatcher
-from ._errors import Duplicate, Reason, Rejected, Shed, TurnCancelled
+from ._errors import Duplicate, Reason, Rejected, Shed
+from ._inbox import Inbox, Pending
+from ._journal import Journal
+from ._line import Line
 from ._message import Message, OnBusy, Priority
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -32,15 +31,6 @@ from ._sessions import Session
 # Plain numbers index lists faster than an enum's members do.
 _PLAIN = tuple(range(len(Priority)))
 _ENQUEUE = OnBusy.ENQUEUE
-
-
-@attrs.define(eq=False)
-class _Sender:
-    """A task that waits in `submit` or `ask` until there is room for its message."""
-
-    task: trio.lowlevel.Task
-    message: Message
-    asked: bool
 
 
 @final
@@ -52,7 +42,7 @@ class Intake:
     """
 
     def __init__(self, routes: tuple[Route, ...], config: Config, dispatcher: Dispatcher) -> None:
-        self._routes = routes
+        self.routes = routes
         self._only = routes[0] if len(routes) == 1 and routes[0].when is None else None
         self._preempts = config.preempt
         self._dispatcher = dispatcher
@@ -66,10 +56,10 @@ class Intake:
         self._timeline = dispatcher.recorder.timeline
         tenants = Tenants(config)
         self._limited = config.enabled and (tenants.rate is not None or bool(tenants.rates))
-        self._limiter = RateLimiter(default=tenants.rate, overrides=tenants.rates)
+        self.limiter = RateLimiter(default=tenants.rate, overrides=tenants.rates)
         window = DedupeWindow[TurnRecord](window=config.dedupe_window) if config.dedupe_window else None
-        self._admission = Admission(
-            scheduler=self._scheduler, sessions=self._sessions, limiter=self._limiter, window=window,
+        self.admission = Admission(
+            scheduler=self._scheduler, sessions=self._sessions, limiter=self.limiter, window=window,
             overflow=config.overflow, max_text=config.max_text,
             tenants=tenants if tenants.queue_shares and config.enabled else None,
         )  # fmt: skip
@@ -77,30 +67,50 @@ class Intake:
         self._surely_short = config.max_text // 4  # so many characters fit, whatever they are
         self._thread = get_ident()
         self._last_id = 0
-        self.senders: deque[_Sender] = deque()
+        self.line = Line(self)
+        self.senders = self.line.senders
+        self.inbox: Inbox | None = None
+        self.journal: Journal
+        self.replayed: int | None = None
         self.closed = False
+
+    def use(self, routes: tuple[Route, ...]) -> None:
+        """Handle messages by these routes from now on."""
+        self.routes = routes
+        self._only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        for route in routes:
+            self._books.routes[route.name].route = route
+
+    @property
+    def expected(self) -> int:
+        """Messages that have arrived and have no place yet. O(1)."""
+        inbox = self.inbox
+        return len(self.senders) + (0 if inbox is None else inbox.on_its_way + inbox.behind)
 
     @property
     def draining(self) -> bool:
         """Whether new messages are refused."""
-        return self._admission.draining
+        return self.admission.draining
 
     def stop(self, now: float) -> None:
         """Refuse new messages from now on; senders that wait are told so."""
-        if not self._admission.draining:
-            self._admission.draining = True
+        if not self.admission.draining:
+            self.admission.draining = True
             self._bus.publish(events.DrainStarted(now))
-            self._let_senders_in(now)
+            self.line.let_in(now)
 
-    def accept(self, message: Message, now: float, *, asked: bool) -> TurnRecord | None:
-        """Take the message in (None: its sender has to wait). The order is fixed here, before any await."""
+    def accept(self, message: Message, now: float, *, asked: bool) -> TurnRecord | Pending | None:
+        """Take the message in (None: its sender has to wait). The order is fixed here, before any await.
+
+        With a storage, what is returned is on its way there.
+        """
         if type(message) is not Message:
             raise TypeError(f"message must be a ccm.Message, got {message!r}; build one first")
         if self.closed or get_ident() != self._thread:
             self._refuse_use()
         if now >= self._timeline.edge:
             self._dispatcher.recorder.close(now)
-        scheduler, admission = self._scheduler, self._admission
+        scheduler, admission = self._scheduler, self.admission
         if now >= scheduler.timers.next:
             self._dispatcher.dispatch(now)
         if not message.generated_id or admission.draining or len(message.text) > self._surely_short:
@@ -110,20 +120,24 @@ class Intake:
         route = self._only
         sides: Sequence[tuple[Route, int]] = ()
         if route is None:
-            route, others = select(self._routes, message)
+            route, others = select(self.routes, message)
             if route is None:
                 self._reject(message, Refuse(Reason.NO_ROUTE), now)
             # Rules are the user's code and may raise: ask them all before anything is changed.
-            sides = [(side, _PLAIN[side.priority_of(message, self._session)]) for side in others]
-        priority = _PLAIN[route.priority_of(message, self._session)]
+            sides = [(side, _PLAIN[side.priority_of(message, self.session_of)]) for side in others]
+        priority = _PLAIN[route.priority_of(message, self.session_of)]
         limited = self._limited and route.rate_limited
         decision: Decision | None = None
-        if (route.busy is _ENQUEUE and message.on_busy is None) or not route.ordered:
+        verdict: Verdict | Pending
+        if self.inbox is not None:
+            verdict = self.inbox.accept(message, route, sides, priority, limited, asked, now)
+        elif (route.busy is _ENQUEUE and message.on_busy is None) or not route.ordered:
             verdict = admission.turn(message, priority, route.ordered, limited, now)
         else:
-            decision = self._meet(message, route, now)
-            verdict = self._judge(message, priority, limited, decision, now)
+            verdict, decision = self.judge(message, route, priority, limited, now)
         if verdict is not None:
+            if isinstance(verdict, Pending):
+                return verdict
             if isinstance(verdict, Wait):
                 return None
             if isinstance(verdict, Refuse):
@@ -133,32 +147,45 @@ class Intake:
                 self._dispatcher.changed(now)
                 self._reject(message, verdict, now)
             self._displace(verdict, now)
-        record = self._record(message, route, priority, self._books.messages, now)
+        record = self.record_of(message, route, priority, self._books.messages, now)
         if decision is None:
             self._let_in(record, now)
-        elif isinstance(decision, Proceed):
-            record.not_before = decision.not_before
-            self._let_in(record, now)
         else:
-            self._place(record, decision, now)
+            self.place(record, decision, now)
         record.asked = asked
         if not message.generated_id and admission.window is not None:
             admission.window.put((message.tenant, message.id), record, now)
         if sides:
-            barred = self._limited and not limited and admission.barred(message, now)
-            for side, urgency in sides:
-                self._accept_side(side, message, urgency, barred, now)
+            self.accept_sides(message, sides, limited, now)
         dispatcher = self._dispatcher
         if dispatcher.watched or scheduler.timers.next < dispatcher.wake:
             dispatcher.changed(now)
         return record
+
+    def judge(
+        self, message: Message, route: Route, priority: int, limited: bool, now: float
+    ) -> tuple[Verdict, Decision | None]:
+        """Whether a message may come in, and what it does to its conversation; counts in its user's rate."""
+        if (route.busy is _ENQUEUE and message.on_busy is None) or not route.ordered:
+            return self.admission.turn(message, priority, route.ordered, limited, now), None
+        decision = self.meet(message, route, now)
+        return self._judge(message, priority, limited, decision, now), decision
+
+    def accept_sides(
+        self, message: Message, sides: Sequence[tuple[Route, int]], limited: bool, now: float
+    ) -> None:
+        """Let in the turns beside the answering one of a message that has been accepted."""
+        if sides:
+            barred = self._limited and not limited and self.admission.barred(message, now)
+            for side, urgency in sides:
+                self._accept_side(side, message, urgency, barred, now)
 
     def _accept_side(self, route: Route, message: Message, priority: int, barred: bool, now: float) -> None:
         """A turn beside the answering one: judged and counted on its own, but one message is one message
         to the rate limit."""
         verdict: Verdict = Refuse(Reason.RATE_LIMITED)
         if not (barred and route.rate_limited):
-            verdict = self._admission.turn(message, priority, route.ordered, False, now)
+            verdict = self.admission.turn(message, priority, route.ordered, False, now)
         if isinstance(verdict, Displace):
             self._displace(verdict, now)
         elif verdict is not None:
@@ -166,15 +193,17 @@ class Intake:
             self._books.sides.reject(reason)
             self._publish_refusal(message, reason, now)
             return
-        record = self._record(message, route, priority, self._books.sides, now)
+        record = self.record_of(message, route, priority, self._books.sides, now)
+        if self.inbox is not None:
+            record.turn_id = -record.id  # the numbers above 0 are the storage's
         self._let_in(record, now)
         record.asked = True  # its reply, if any, goes to nobody
 
-    def _session(self, conversation: str) -> Session | None:
+    def session_of(self, conversation: str) -> Session | None:
         entry = self._sessions.get(conversation)
         return None if entry is None else Session(entry)
 
-    def _meet(self, message: Message, route: Route, now: float) -> Decision:
+    def meet(self, message: Message, route: Route, now: float) -> Decision:
         """What the message does to its conversation, if that is busy."""
         policy = message.on_busy or route.busy
         running, waiting = self._changes.company(message.conversation)
@@ -196,14 +225,14 @@ class Intake:
         elif not replaces and self._changes.crowded(key, isinstance(decision, Hand)):
             reason = Reason.CONVERSATION_FULL
         if reason is not None:
-            wait = self._limiter.check(message.tenant, message.user, now) if limited else 0.0
+            wait = self.limiter.check(message.tenant, message.user, now) if limited else 0.0
             return Refuse(Reason.RATE_LIMITED, wait) if wait else Refuse(reason)
         own = not (replaces or isinstance(decision, (Join, Hand)))
-        if self._admission.senders and any(s.message.conversation == key for s in self.senders):
+        if self.admission.senders and any(s.message.conversation == key for s in self.senders):
             own = True  # an earlier message of the conversation waits outside: behind it
-        return self._admission.turn(message, priority, True, limited, now, own)
+        return self.admission.turn(message, priority, True, limited, now, own)
 
-    def _record(
+    def record_of(
         self, message: Message, route: Route, priority: int, ledger: Ledger, now: float
     ) -> TurnRecord:
         """Count an admitted message in and make the record of its turn."""
@@ -223,10 +252,13 @@ class Intake:
             self._last_id, message, books.routes[route.name], priority, ledger, session, now, expires
         )
 
-    def _place(self, record: TurnRecord, decision: Decision, now: float) -> None:
+    def place(self, record: TurnRecord, decision: Decision, now: float) -> None:
         """Let an admitted message do to its conversation what was decided."""
         changes: Any = self._changes
-        if isinstance(decision, Join):
+        if isinstance(decision, (Proceed, Bounce)):  # what has been accepted is not refused any more
+            record.not_before = 0.0 if isinstance(decision, Bounce) else decision.not_before
+            self._let_in(record, now)
+        elif isinstance(decision, Join):
             changes.join(decision.host, record, decision.not_before, now)
             self._announce(record, now)
             self._dispatcher.dispatch(now)
@@ -238,6 +270,25 @@ class Intake:
             by = record.message.id
             changes.supersede(decision.running, decision.waiting, by, decision.rollback, now)
             self._enter(record, now)
+
+    # -- for the inbox ---------------------------------------------------------------------------
+
+    def remember(self, record: TurnRecord, now: float) -> None:
+        """Recognise repetitions of this message from now on. O(1)."""
+        message, window = record.message, self.admission.window
+        if not message.generated_id and window is not None:
+            window.put((message.tenant, message.id), record, now)
+
+    def expiry(self, message: Message, route: Route, priority: int, arrived: float) -> float:
+        """When a message that arrived at `arrived` has waited for too long. O(1)."""
+        wait = route.max_wait if route.max_wait is not None else self._max_wait[priority]
+        return arrived + wait if message.deadline is None else min(arrived + wait, message.deadline)
+
+    def make_room(self, priority: int, now: float) -> None:
+        """Shed what is less urgent, if anything is, for a turn that was promised its place. O(1)."""
+        victim = self._scheduler.victim(priority)
+        if victim is not None:
+            self._displace(Displace(victim), now)
 
     def _enter_unless_shed(self, record: TurnRecord, now: float) -> None:
         """Let a turn in, unless it is given up because too much waits already."""
@@ -272,11 +323,11 @@ class Intake:
         """Raise unless `text` may be a message's text."""
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, got {text!r}; convert it first")
-        self._admission.check_size(text)
+        self.admission.check_size(text)
 
     def find(self, tenant: str, message_id: str) -> TurnRecord | None:
         """The record of a live or remembered message. O(1) for ids that were given, else O(live turns)."""
-        window = self._admission.window
+        window = self.admission.window
         known = None if window is None else window.get((tenant, message_id), self._dispatcher.now())
         answering = (r for r in self._changes.live() if r.ledger is self._books.messages)
         return known or next(
@@ -304,15 +355,22 @@ class Intake:
 
     # -- messages that do not come in ------------------------------------------------------------
 
+    def repetition(self, message: Message, first: Any, now: float) -> Duplicate:
+        """Count a message that repeats `first`; the error for its sender."""
+        repeat = Duplicate(Reason.DUPLICATE)
+        repeat.receipt = Receipt(first, self._dispatcher)
+        self.count_refusal(message, Reason.DUPLICATE, now)
+        return repeat
+
+    def count_refusal(self, message: Message, reason: Reason, now: float) -> None:
+        """A message is refused. O(1)."""
+        self._books.messages.reject(reason)
+        self._publish_refusal(message, reason, now)
+
     def _reject(self, message: Message, refusal: Refuse | Repeat, now: float) -> NoReturn:
         if isinstance(refusal, Repeat):
-            repeat = Duplicate(Reason.DUPLICATE)
-            repeat.receipt = Receipt(refusal.first, self._dispatcher)
-            self._books.messages.reject(Reason.DUPLICATE)
-            self._publish_refusal(message, Reason.DUPLICATE, now)
-            raise repeat
-        self._books.messages.reject(refusal.reason)
-        self._publish_refusal(message, refusal.reason, now)
+            raise self.repetition(message, refusal.first, now)
+        self.count_refusal(message, refusal.reason, now)
         retry_after = refusal.retry_after
         if retry_after is None and refusal.reason not in (Reason.DRAINING, Reason.NO_ROUTE):
             retry_after = self._dispatcher.patience()
@@ -331,7 +389,7 @@ class Intake:
         if session.messages == 1:
             self._bus.publish(events.SessionStarted(now, session.conversation))
         self._bus.publish(
-            events.Accepted(now, record.id, record.key, record.tenant, record.route.name, record.klass)
+            events.Accepted(now, record.turn_id, record.key, record.tenant, record.route.name, record.klass)
         )
 
     def _refuse_use(self) -> NoReturn:
@@ -339,58 +397,16 @@ class Intake:
             raise trio.ClosedResourceError("this manager is closed; open a new one with open_manager")
         raise RuntimeError("this manager belongs to another Trio run; open one in this run")
 
-    def _let_senders_in(self, now: float) -> None:
-        """Admit waiting senders in order while there is room, on their behalf: nobody overtakes them."""
-        self._dispatcher.on_room = None
-        self._admission.senders = 0
-        result: outcome_lib.Outcome[TurnRecord]
-        while self.senders:
-            sender = self.senders[0]
-            try:
-                record = self.accept(sender.message, now, asked=sender.asked)
-            except (Rejected, ValueError) as error:
-                result = outcome_lib.Error(error)
-            else:
-                if record is None:
-                    break
-                result = outcome_lib.Value(record)
-            self.senders.popleft()
-            reschedule(sender.task, result)
-        self._senders_changed()
+    async def arrive(
+        self, found: TurnRecord | Pending | None, message: Message, *, asked: bool
+    ) -> TurnRecord:  # fmt: skip
+        """Wait until a message that `accept` has not let in at once has its place.
 
-    def dismiss(self, conversation: str, now: float) -> int:
-        """Send away those who wait for room for this conversation; how many. O(senders).
-
-        Their messages have reached the manager, so each has its outcome in the books. Who stood behind them
-        is let in by the step that called this.
+        Raises as `accept` does, and `StorageError`: it could not be written, or nobody knows. When cancelled
+        before it is being written, nothing has happened.
         """
-        self._dispatcher.recorder.close(now)
-        gone = [sender for sender in self.senders if sender.message.conversation == conversation]
-        for sender in gone:
-            self.senders.remove(sender)
-            ledger = self._books.messages
-            ledger.received += 1
-            ledger.outcomes["cancelled"] += 1
-            reschedule(sender.task, outcome_lib.Error(TurnCancelled("stop")))
-        self._senders_changed()
-        return len(gone)
-
-    def _senders_changed(self) -> None:
-        self._admission.senders = len(self.senders)
-        self._dispatcher.on_room = self._let_senders_in if self.senders else None
-        self._dispatcher.watch()
-
-    async def wait_for_room(self, message: Message, *, asked: bool) -> TurnRecord:
-        """Queue up behind the senders that wait already. When cancelled, nothing has happened."""
-        sender = _Sender(current_task(), message, asked)
-        self.senders.append(sender)
-        self._senders_changed()
-
-        def abort(_: Any) -> Abort:
-            self.senders.remove(sender)
-            # Whoever stood behind it may have room where it had none.
-            self._let_senders_in(self._dispatcher.now())
-            return Abort.SUCCEEDED
-
-        entered: TurnRecord = await wait_task_rescheduled(abort)
+        if found is None:
+            return await self.line.wait(message, asked=asked)
+        assert isinstance(found, Pending)
+        entered: TurnRecord = await found.wait(self.journal)
         return entered

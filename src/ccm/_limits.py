@@ -194,7 +194,7 @@ class Block(Permit):
             )
         if self.record.place == DONE or self.record.attempt != self._attempt:
             raise RuntimeError(
-                f"this attempt of turn {self.record.id} is over; a turn is for its handler only"
+                f"this attempt of turn {self.record.turn_id} is over; a turn is for its handler only"
             )
         blocks = tuple(b for b in _asked.get(()) if b.state == HELD and b.record is self.record)
         for block in blocks:

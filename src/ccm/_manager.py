@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol, Self, final
 
@@ -17,22 +17,21 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
-from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Changes, Stopped
 from ._config import Config
-from ._core.alerts import Alert
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
 from ._core.trends import Trends
 from ._dispatcher import GRACE, Dispatcher
+from ._durable import Durable
+from ._facilities import Facilities
+from ._inbox import Pending
 from ._intake import Intake
-from ._message import Message, Priority, Reply
-from ._policies import RetryPolicy
+from ._message import Message, Reply
 from ._receipt import Receipt
 from ._record import TurnRecord
 from ._report import picture
-from ._services import Service, Services
 from ._sessions import Session
 from ._statistics import Statistics
 from ._streaming import ReplyStream
@@ -41,18 +40,16 @@ from ._streaming import ReplyStream
 class Accept(Protocol):
     """`Intake.accept`."""
 
-    def __call__(self, message: Message, now: float, *, asked: bool) -> TurnRecord | None: ...
+    def __call__(self, message: Message, now: float, *, asked: bool) -> TurnRecord | Pending | None: ...
 
 
 @final
-class ConversationManager:
+class ConversationManager(Facilities):
     """Decides which message is answered next, and gives each message one outcome.
 
     Made by `open_manager`. All methods must be called from the Trio run that opened it.
     """
 
-    _config: Config
-    _dispatcher: Dispatcher
     _scheduler: Scheduler
     _changes: Changes
     _intake: Intake
@@ -92,9 +89,9 @@ class ConversationManager:
         """
         await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
-        if record is None:
-            record = await self._intake.wait_for_room(message, asked=True)
-        if record.place != DONE:
+        if type(record) is not TurnRecord:
+            record = await self._intake.arrive(record, message, asked=True)
+        if record.place != DONE or record.sealed is False:
             task = current_task()
             waiters = record.waiters
             if waiters is None:
@@ -118,15 +115,23 @@ class ConversationManager:
 
         With `Overflow.WAIT` this waits for room, first come, first served. The reply goes to `deliver`.
         Raises as `ask` does for messages that are not accepted. When cancelled before the message is
-        accepted, nothing has happened; after that, the receipt is returned.
+        accepted, nothing has happened; after that, the receipt is returned. With a storage, it is
+        accepted when it is durable; while it is being written, cancellation waits.
         """
         await checkpoint_if_cancelled()
-        record = self._accept(message, self._now(), asked=False)
-        if record is None:
-            record = await self._intake.wait_for_room(message, asked=False)
-        receipt = Receipt(record, self._dispatcher)
-        await cancel_shielded_checkpoint()
-        return receipt
+        return await self._submit(message, None)
+
+    async def _submit(self, message: Message, letter: int | None) -> Receipt:
+        self._intake.replayed = letter
+        try:
+            record = self._accept(message, self._now(), asked=False)
+        finally:
+            self._intake.replayed = None
+        if type(record) is TurnRecord:
+            await cancel_shielded_checkpoint()
+        else:
+            record = await self._intake.arrive(record, message, asked=False)
+        return Receipt(record, self._dispatcher)
 
     def submit_nowait(self, message: Message) -> Receipt:
         """`submit`, but never waits.
@@ -134,8 +139,10 @@ class ConversationManager:
         Raises:
             trio.WouldBlock: `submit` would have to wait for room; nothing has happened.
         """
+        if self._intake.inbox is not None:
+            raise trio.WouldBlock
         record = self._accept(message, self._now(), asked=False)
-        if record is None:
+        if type(record) is not TurnRecord:
             raise trio.WouldBlock
         return Receipt(record, self._dispatcher)
 
@@ -150,8 +157,8 @@ class ConversationManager:
         """
         await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
-        if record is None:
-            record = await self._intake.wait_for_room(message, asked=True)
+        if type(record) is not TurnRecord:
+            record = await self._intake.arrive(record, message, asked=True)
         chunks = ReplyStream(record)
         if record.place == DONE:
             chunks.ended(record)
@@ -173,12 +180,23 @@ class ConversationManager:
 
         Raises:
             ValueError, TypeError: the text is not valid; nothing was changed.
+            StorageError: the message has its new text, but not in the storage: after a restart it has the
+                old one.
         """
         self._intake.check_text(text)
         record = self._intake.find(tenant, message_id)
-        change = Change.UNKNOWN if record is None else self._changes.edit(record, text, self._now())
-        await cancel_shielded_checkpoint()
+        change = Change.UNKNOWN if record is None else self._edit(record, text)
+        if record is not None and record.sealed is False and change is not Change.ENDED:
+            assert self._durable is not None
+            await self._durable.rewrite(record)
+        else:
+            await cancel_shielded_checkpoint()
         return change
+
+    def _edit(self, record: TurnRecord, text: str) -> Change:
+        if record.sealed is False and self._durable is not None:
+            self._durable.check(record.message.replace(text=text))
+        return self._changes.edit(record, text, self._now())
 
     async def retract(self, message_id: str, *, tenant: str = "") -> Change:
         """Take a message back: its turn is cancelled, or its reply is retracted.
@@ -195,7 +213,11 @@ class ConversationManager:
         if record is None:
             await checkpoint()
             return Change.UNKNOWN
-        return await self._changes.retract(record, self._now())
+        change = await self._changes.retract(record, self._now())
+        sealed = self._durable is not None and record.sealed is True
+        if sealed and change in (Change.RETRACTED, Change.WITHDRAWN):
+            await self._durable.retract(record, whole=change is Change.RETRACTED)  # type: ignore[union-attr]
+        return change
 
     async def stop(self, conversation: str) -> Stopped:
         """End all turns of a conversation: first what waits, so that nothing starts, then what runs.
@@ -206,7 +228,7 @@ class ConversationManager:
         Waits for the cleanup of running turns, at most a second; what has not ended by then is counted as
         stuck and goes on to hold its slot and its conversation. Later messages are handled as usual.
         """
-        dismissed = self._intake.dismiss(conversation, self._now())
+        dismissed = self._intake.line.dismiss(conversation, self._now())
         stopped = await self._changes.stop(conversation, GRACE)
         return attrs.evolve(stopped, waiting=stopped.waiting + dismissed)
 
@@ -251,159 +273,27 @@ class ConversationManager:
         """
         return self._dispatcher.bus.listen(buffer)
 
-    @property
-    def alerts(self) -> tuple[Alert, ...]:
-        """The active alerts, critical ones first, then the oldest; none without rules. O(n log n)."""
-        watch = self._dispatcher.books.tools.watch
-        return () if watch is None else watch.active
-
-    # -- services --------------------------------------------------------------------------------
-
-    @property
-    def _services(self) -> Services:
-        return self._dispatcher.books.tools.services
-
-    def service(
-        self, name: str, fn: Callable[[Any], Awaitable[Any]], *, concurrency: int = 1, queue: int = 100,
-        retry: RetryPolicy | None = None,
-    ) -> Service:  # fmt: skip
-        """Make a named background worker, which handles `data` by `await fn(data)`.
-
-        More urgent items are taken first, those of one class in the order in which they were handed in; an
-        item that is tried again keeps its place. What `fn` raises harms nothing else: the item is tried
-        again, at last it becomes a dead letter (`Busy` and `Permanent` mean what they mean in a handler).
-        `Service.current()` tells `fn` which attempt it is. Services outlive the turns: when the manager
-        closes, they work off what they have within what is left of `config.drain` seconds, then they are
-        cancelled.
-
-        Args:
-            name: 1 to 512 characters, unique in the manager.
-            fn: async function of one argument.
-            concurrency: instances that share the load, 1 to 10,000.
-            queue: items that may wait, 1 to 10,000,000.
-            retry: attempts and their delays; None is `config.retry`.
-
-        Raises:
-            TypeError, ValueError: an argument is not what it must be; the text names it.
-            trio.ClosedResourceError: the manager is closing.
-        """
-        policy = self._config.retry if retry is None else retry
-        return self._services.add(name, fn, concurrency, queue, policy)
-
-    async def send(
-        self, name: str, data: Any, *, source: str = "", priority: Priority = Priority.NORMAL
-    ) -> None:  # fmt: skip
-        """Hand an item to a service and return once it is accepted.
-
-        At the bound of its queue this waits for room, the more urgent first, then first come, first served.
-        When cancelled before the item is accepted, nothing has happened.
-
-        Args:
-            name: the service.
-            data: what `fn` gets.
-            source: who sends it, for `Service.current()` and dead letters.
-            priority: its class.
-
-        Raises:
-            KeyError: there is no such service; the text names those there are.
-            ServiceCycle: a service would wait for room that only it, or who waits for it, can make.
-            trio.ClosedResourceError: the manager is closed, or is closing and this is no service's task.
-        """
-        await self._services.get(name).send(data, source=source, priority=priority)
-
-    def send_nowait(
-        self, name: str, data: Any, *, source: str = "", priority: Priority = Priority.NORMAL
-    ) -> None:  # fmt: skip
-        """`send`, but never waits.
-
-        Raises:
-            trio.WouldBlock: `send` would have to wait for room; nothing has happened.
-        """
-        self._services.get(name).send_nowait(data, source=source, priority=priority)
-
-    async def call(
-        self, name: str, data: Any, *, source: str = "", priority: Priority = Priority.NORMAL
-    ) -> Any:  # fmt: skip
-        """Have a service handle `data` and wait for what its function returns.
-
-        Raises as `send` does, and:
-            HandlerFailed: it failed for good; `__cause__` is its last error, `dead_letter` where it is kept.
-
-        When cancelled, so is the item: at once if it waits, else the function is.
-        """
-        return await self._services.get(name).call(data, source=source, priority=priority)
-
-    # -- what failed for good --------------------------------------------------------------------
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """What failed for good, messages and items of services, oldest first; at most 1000 are kept."""
-        return list(self._dispatcher.books.dead.values())
-
-    async def replay(self, id: int) -> Receipt | None:
-        """Hand a dead letter in again: a message with a new id and without its deadline, or an item.
-
-        Returns:
-            The receipt of the message; None for an item. The letter is gone once it is accepted.
-
-        Raises:
-            KeyError: there is no such letter (the text names those there are), or its service is gone.
-            Exception: what `submit` or `send` raises when it is not accepted; the letter is kept.
-
-        When cancelled before it is accepted, the letter is kept.
-        """
-        books = self._dispatcher.books
-        letter = books.take_letter(id)
-        try:
-            if letter.message is not None:
-                return await self.submit(letter.message.replace(id=None, deadline=None))
-            await self.send(letter.service, letter.data, source=letter.source, priority=letter.priority)
-        except BaseException:
-            books.put_back(letter)
-            raise
-        return None
-
-    def discard(self, id: int) -> DeadLetter:
-        """Forget a dead letter; returns it.
-
-        Raises:
-            KeyError: there is no such letter; the text names those there are.
-        """
-        return self._dispatcher.books.take_letter(id)
-
-    # -- cached contexts -------------------------------------------------------------------------
-
-    def invalidate(
-        self, *, conversation: str | None = None, name: str | None = None, prefix: str | None = None
-    ) -> int:
-        """Forget values of `Turn.context`; a load on its way answers those who wait but is not kept.
-
-        Args:
-            conversation: of this conversation only; None is of all.
-            name: of this name only.
-            prefix: of names that begin so, instead of `name`; "" is every name.
-
-        Returns:
-            How many values were forgotten.
-
-        Raises:
-            TypeError: none of the three is given, both `name` and `prefix` are, or one is no string.
-
-        O(1) with conversation and name, O(names of the conversation) with it, else O(values).
-        """
-        return self._dispatcher.books.tools.contexts.invalidate(conversation, name, prefix)
-
     # -- the end ---------------------------------------------------------------------------------
 
     async def wait_idle(self) -> None:
-        """Wait until no message, and no item of a service, waits, runs or waits for a retry."""
+        """Wait until no message, and no item of a service, waits, runs or waits for a retry.
+
+        With a storage, also until everything is written and every reply delivered or given up.
+        """
         await self._turns_idle()
         while self._services.busy:
             await self._services.wait_idle()
             await self._turns_idle()
+        if self._durable is not None:
+            await self._durable.wait_idle()
+
+    @property
+    def _durable(self) -> Durable | None:
+        return self._dispatcher.books.tools.durable
 
     async def _turns_idle(self) -> None:
         await checkpoint()
-        while self._dispatcher.busy or self._intake.senders:
+        while self._dispatcher.busy or self._intake.expected:
             event = trio.Event()
             self._dispatcher.idlers.append(event)
             self._dispatcher.watch()
@@ -436,9 +326,13 @@ class ConversationManager:
                 dispatcher.abort("drain", self._now())
             # Turns use services, so these come after them.
             await services.close(until)
+            if self._durable is not None:
+                await self._durable.shut_down(until, GRACE)
         finally:
             self._intake.closed = True
             services.abort()
             if (watch := dispatcher.books.tools.watch) is not None:
                 watch.close()
             dispatcher.close()
+            if self._durable is not None:
+                self._durable.abort()

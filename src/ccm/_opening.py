@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -18,6 +19,7 @@ from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
 from ._core.tenants import Tenants
 from ._dispatcher import Dispatcher
+from ._durable import Durable
 from ._errors import HandlerFailed
 from ._intake import Intake
 from ._manager import ConversationManager
@@ -25,6 +27,7 @@ from ._message import Priority
 from ._services import Services
 from ._tools import Tools
 from ._worker import Deliver
+from .storage import Storage
 
 _UNBOUNDED = 10_000_000
 
@@ -62,7 +65,7 @@ def _routes(handler: Handler | Router, config: Config, fallback: Handler | None)
 
 def _assemble(
     routes: tuple[Route, ...], config: Config, deliver: Deliver | None, nursery: trio.Nursery,
-    exits: AsyncExitStack,
+    exits: AsyncExitStack, storage: Storage | None,
 ) -> ConversationManager:  # fmt: skip
     sessions = SessionTable(
         max_sessions=config.max_sessions if config.enabled else _UNBOUNDED, timeout=config.session_timeout
@@ -75,10 +78,35 @@ def _assemble(
     tools.services = Services(books, nursery, debug=config.debug)
     tools.bus = bus = Bus()
     exits.callback(bus.close)  # when the last turn has ended, however late: its end is an event too
-    dispatcher = Dispatcher(config, _scheduler(config), sessions, books, bus, nursery, deliver)
+    direct = deliver if storage is None else None  # with a storage, the outbox delivers
+    dispatcher = Dispatcher(config, _scheduler(config), sessions, books, bus, nursery, direct)
     tools.interrupt, tools.remind = dispatcher.interrupt_now, dispatcher.expect
     tools.load = dispatcher.load
-    return ConversationManager._create(config, dispatcher, Intake(routes, config, dispatcher))
+    intake = Intake(routes, config, dispatcher)
+    if storage is not None:
+        tools.durable = durable = Durable(storage, intake, deliver, nursery)
+        intake.use(tuple(durable.handling(route) for route in routes))
+    return ConversationManager._create(config, dispatcher, intake)
+
+
+def _storage(storage: object) -> Storage | None:
+    """What `open_manager` was given, as a storage that is not open yet."""
+    if storage is None or isinstance(storage, Storage):
+        return storage
+    if isinstance(storage, (str, os.PathLike)):
+        from .storage import SqliteStorage
+
+        return SqliteStorage(storage)
+    raise TypeError(f"storage must be a path, a ccm.storage.Storage or None (memory), got {storage!r}")
+
+
+async def _open_storage(storage: Storage, exits: AsyncExitStack) -> None:
+    if storage.blocking:
+        await trio.to_thread.run_sync(storage.open)
+    else:
+        storage.open()
+        await trio.lowlevel.checkpoint()
+    exits.callback(storage.close)
 
 
 def _check_alerts(alerts: object, on_alert: object) -> None:
@@ -92,7 +120,8 @@ def _check_alerts(alerts: object, on_alert: object) -> None:
 
 @asynccontextmanager
 async def open_manager(
-    handler_or_router: Handler | Router, *, config: Config | None = None, storage: None = None,
+    handler_or_router: Handler | Router, *, config: Config | None = None,
+    storage: Storage | str | os.PathLike[str] | None = None,
     deliver: Deliver | None = None, fallback: Handler | None = None, alerts: AlertRules | None = None,
     on_alert: OnAlert | None = None,
 ) -> AsyncIterator[ConversationManager]:  # fmt: skip
@@ -105,9 +134,13 @@ async def open_manager(
         handler_or_router: an async function that takes a `Turn` and returns the reply's text (or None), or a
             `Router` with several of them.
         config: settings; None is `Config()`.
-        storage: None keeps everything in memory.
+        storage: None keeps everything in memory. A path is a SQLite file, made if there is none; or a
+            `ccm.storage.Storage`. With one, a message is accepted when it is durable, and what is accepted is
+            answered, also after the process was killed: at least once, in order. Replies nobody waits for
+            go through an outbox, and conversations are kept.
         deliver: async function called as `deliver(reply, message)` for replies nobody waits for. It is
-            tried again under the route's retry policy, in the order of the conversation.
+            tried again under the route's retry policy (with a storage: `Config.delivery_retry`), in the
+            order of the conversation.
         fallback: async handler that answers for turns that were shed, expired or failed for good.
         alerts: when somebody should look; `AlertRules()` is a start, None looks at nothing. Alerts are
             events, and `manager.alerts` has the active ones.
@@ -117,6 +150,7 @@ async def open_manager(
 
     Raises:
         TypeError, ValueError: an argument is not what it must be; the text names it.
+        StorageError: the storage cannot be used.
 
     A handler that raises a `BaseException` other than `trio.Cancelled` ends the manager: the block is
     cancelled and the error comes out of it.
@@ -124,8 +158,7 @@ async def open_manager(
     config = Config() if config is None else config
     if not isinstance(config, Config):
         raise TypeError(f"config must be a ccm.Config, got {config!r}")
-    if storage is not None:
-        raise TypeError(f"storage must be None (memory) in this version, got {storage!r}")
+    kept = _storage(storage)
     if deliver is not None:
         check_handler("deliver", deliver)
     _check_alerts(alerts, on_alert)
@@ -133,12 +166,16 @@ async def open_manager(
     only: BaseException
     try:
         async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
-            manager = _assemble(routes, config, deliver, nursery, exits)
+            if kept is not None:
+                await _open_storage(kept, exits)
+            manager = _assemble(routes, config, deliver, nursery, exits, kept)
             if alerts is not None:
                 tools = manager._dispatcher.books.tools
                 tools.watch = Watch(alerts, manager._dispatcher, on_alert)
                 nursery.start_soon(tools.watch.run, name="ccm alerts")
             try:
+                if (durable := manager._dispatcher.books.tools.durable) is not None:
+                    await durable.open()
                 yield manager
             finally:
                 await manager._shut_down(at_once=nursery.cancel_scope.cancel_called)  # noqa: ASYNC102

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
-from ._errors import Outcome
+import trio
+
+from ._core.lanes import DONE
+from ._errors import Outcome, StorageError
 from ._record import TurnRecord
 
 
@@ -19,6 +22,27 @@ class Queue(Protocol):
 
 
 @final
+class Settled:
+    """Stands for a turn of which only the storage knows: what a repeated message's receipt refers to."""
+
+    def __init__(self, turn_id: int, outcome: Outcome | None) -> None:
+        self.turn_id = turn_id
+        self.outcome = outcome
+        self.place = self.state = DONE
+
+    async def wait(self) -> Outcome:
+        """The outcome, at once.
+
+        Raises:
+            StorageError: it is not there; it was erased, or the message has not been taken up yet.
+        """
+        await trio.lowlevel.checkpoint()
+        if self.outcome is None:
+            raise StorageError(f"the outcome of turn {self.turn_id} is not known here; ask again later")
+        return self.outcome
+
+
+@final
 class Receipt:
     """Proof that a message was accepted, and the way to its outcome. Made by the manager.
 
@@ -28,10 +52,10 @@ class Receipt:
 
     __slots__ = ("_queue", "_record", "turn_id")
 
-    def __init__(self, record: TurnRecord, queue: Queue) -> None:
+    def __init__(self, record: Any, queue: Queue) -> None:
         self._record = record
         self._queue = queue
-        self.turn_id = record.id
+        self.turn_id = record.turn_id
 
     @property
     def position(self) -> int:
@@ -52,7 +76,8 @@ class Receipt:
         Errors are returned, not raised: `ccm.Replied`, `ccm.Shed`, `ccm.Expired`, ... When cancelled, only
         this waiting ends; the turn goes on.
         """
-        return await self._record.wait()
+        outcome: Outcome = await self._record.wait()
+        return outcome
 
     def __repr__(self) -> str:
         state = self._record.outcome.name if self._record.outcome else "open"

@@ -38,12 +38,14 @@ class TurnRecord(Entry):
         fate: the outcome; of an answered turn it is made only when somebody wants it.
         redirect: the outcome it gets if the fallback fails too.
         waiters: tasks to be woken with the outcome.
+        turn_id: what it is called outside: its place in the storage, where there is one, else `id`.
+        sealed: whether its outcome is in the storage; None: it need not be.
     """
 
     __slots__ = (
         "answered", "asked", "attempt", "begun", "book", "busies", "cancel_by", "dead_letter", "deadline",
         "degraded", "error", "extras", "failures", "fate", "ledger", "message", "place", "redirect", "reply",
-        "route", "session", "text", "useless", "waited", "waiters", "worker",
+        "route", "sealed", "session", "text", "turn_id", "useless", "waited", "waiters", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -53,7 +55,7 @@ class TurnRecord(Entry):
         self.book = book
         self.route = route = book.route
         # The base's fields are set here and not by its __init__: one call less for every message.
-        self.id = id
+        self.id = self.turn_id = id
         self.key = message.conversation
         self.tenant = message.tenant
         self.priority = priority
@@ -91,6 +93,7 @@ class TurnRecord(Entry):
         self.fate: Outcome | None = None
         self.extras: Extras | None = None
         self.waiters: list[trio.lowlevel.Task] | None = None
+        self.sealed: bool | None = None
 
     @property
     def klass(self) -> Priority:
@@ -145,12 +148,12 @@ class TurnRecord(Entry):
     def answer(self) -> Reply:
         """The reply that the handler made. O(1)."""
         if self.reply is None:
-            self.reply = Reply(self.text or "", turn_id=self.id)
+            self.reply = Reply(self.text or "", turn_id=self.turn_id)
         return self.reply
 
     async def wait(self) -> Outcome:
         """Wait for the outcome. When cancelled, only this waiting ends."""
-        if self.place == DONE:
+        if self.place == DONE and self.sealed is not False:
             await trio.lowlevel.checkpoint()
         else:
             await self._parked()
@@ -178,6 +181,6 @@ def say(record: TurnRecord, history: History) -> None:
     Instead of what was written of it before: meanwhile a message may have been edited, taken back or handed
     to the turn.
     """
-    history.take_out(record.id)
+    history.take_out(record.turn_id)
     for message in record.messages():
-        history.add(HistoryEntry("user", message.text, record.id, message_id=message.id))
+        history.add(HistoryEntry("user", message.text, record.turn_id, message_id=message.id))

@@ -53,7 +53,9 @@ def picture(dispatcher: Dispatcher, senders: int, now: float) -> Statistics:
         providers=books.tools.limits.statistics(now),
         services=MappingProxyType(books.tools.services.statistics()),
         alerts=AlertStatistics() if books.tools.watch is None else books.tools.watch.statistics(),
-        storage=MappingProxyType({"kind": "memory"}),
+        storage=MappingProxyType(
+            {"kind": "memory"} if books.tools.durable is None else books.tools.durable.statistics(now)
+        ),
         workers=dispatcher.pool.size,
         stuck=books.stuck,
         fallbacks=books.fallbacks,

@@ -59,7 +59,7 @@ class ReplyStream:
     @property
     def turn_id(self) -> int:
         """The turn that writes the reply."""
-        return self._record.id
+        return self._record.turn_id
 
     def __aiter__(self) -> ReplyStream:
         return self
@@ -126,7 +126,7 @@ class ReplyStream:
         self._receive.close()
 
     def __repr__(self) -> str:
-        return f"<ReplyStream of turn {self._record.id}>"
+        return f"<ReplyStream of turn {self._record.turn_id}>"
 
 
 def check_piece(text: Any) -> str:

@@ -23,13 +23,14 @@ def report(record: TurnRecord, told: float, dispatcher: Dispatcher, now: float) 
     """Count, log and publish that a turn was told to end `told` seconds ago and still runs. O(depth)."""
     task = None if record.worker is None else record.worker.task
     stuck = events.Stuck(
-        now, record.id, record.key, record.route.name, now - record.begun,
+        now, record.turn_id, record.key, record.route.name, now - record.begun,
         by=record.cancel_by or "", where="" if task is None else where(task),
     )  # fmt: skip
     dispatcher.books.stuck += 1
     log.warning(
         "turn %d of route %r does not end: told to (%s) %.3g s ago, it waits in %s. %s",
-        record.id, record.route.name, record.cancel_by, told, stuck.where or "tasks of its own", stuck.advice,
+        record.turn_id, record.route.name, record.cancel_by, told, stuck.where or "tasks of its own",
+        stuck.advice,
     )  # fmt: skip
     dispatcher.bus.publish(stuck)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ._alerts import Watch
     from ._bus import Bus
     from ._config import Config
+    from ._durable import Durable
     from ._overload import LoadWatch
     from ._services import Services
 
@@ -26,6 +27,7 @@ class Tools:
     Attributes:
         config: the manager's settings.
         bus: where events are told.
+        durable: what keeps messages; None: they are in memory only.
         interrupt: `Dispatcher.interrupt_now`, for a turn that has held back an interruption.
         load: who gives up messages in an overload; None when nobody does.
         remind: `Dispatcher.expect`, for a turn whose deadline has changed.
@@ -35,7 +37,8 @@ class Tools:
     """
 
     __slots__ = (
-        "_contexts", "_limits", "_pools", "bus", "config", "interrupt", "load", "nursery", "remind",
+        "_contexts", "_limits", "_pools", "bus", "config", "durable", "interrupt", "load", "nursery",
+        "remind",
         "services", "watch",
     )  # fmt: skip
 
@@ -44,6 +47,7 @@ class Tools:
         self.nursery = nursery
         self.bus: Bus
         self.interrupt: Callable[[Any, str], None]
+        self.durable: Durable | None = None
         self.load: LoadWatch | None = None
         self.remind: Callable[[float], None]
         self.services: Services

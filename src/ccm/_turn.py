@@ -43,7 +43,13 @@ class Turn:
     @property
     def id(self) -> int:
         """The turn's id, the same in every attempt and so usable as an idempotency key."""
-        return self._record.id
+        return self._record.turn_id
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the message comes from the storage after a restart: a handler may have begun with it
+        before, and its side effects may be there already."""
+        return self._record.extras is not None and self._record.extras.redelivered
 
     @property
     def degraded(self) -> str | None:
@@ -281,7 +287,10 @@ class Turn:
         record = self._current()
         session = record.session
         if session.history is None:
-            session.history = History()
+            durable = record.book.tools.durable
+            loaded = History() if durable is None else await durable.history(record.key)
+            if session.history is None:  # still
+                session.history = loaded
         if record.ordered and record.attempt:
             say(record, session.history)
         await trio.lowlevel.checkpoint()
@@ -290,7 +299,9 @@ class Turn:
     def _current(self) -> TurnRecord:
         record = self._record
         if record.place == DONE or record.attempt != self.attempt:
-            raise RuntimeError(f"this attempt of turn {record.id} is over; a turn is for its handler only")
+            raise RuntimeError(
+                f"this attempt of turn {record.turn_id} is over; a turn is for its handler only"
+            )
         return record
 
     def __repr__(self) -> str:

@@ -25,6 +25,8 @@ from ._events import (
     SessionStarted,
     SheddingChanged,
     Started,
+    StorageFailed,
+    StorageRecovered,
     Stuck,
 )
 
@@ -45,6 +47,8 @@ __all__ = [
     "SessionStarted",
     "SheddingChanged",
     "Started",
+    "StorageFailed",
+    "StorageRecovered",
     "Stuck",
 ]
 

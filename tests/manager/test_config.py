@@ -112,6 +112,12 @@ FIELDS: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "worker_processes": (0, [0, 1000], [1001, *NO_COUNTS]),
     "drain": (5.0, [0, 0.5], [-1, INF, *NO_NUMBERS]),
     "dedupe_window": (86400.0, [0, 1], [-1, INF, *NO_NUMBERS]),
+    "delivery_retry": (
+        RetryPolicy(attempts=8, base=0.5, cap=60),
+        [RetryPolicy(attempts=1), {"attempts": 5}],
+        [None, 3, {"times": 3}, {"attempts": 0}],
+    ),
+    "max_attempts": (5, [1, 1000], [0, 1001, *NO_COUNTS]),
     "on_storage_failure": ("fail", ["fail", "degrade"], ["ignore", None, True]),
     "enabled": (True, [True, False], [0, 1, "yes", None]),
     "debug": (False, [True, False], [0, 1, "no", None]),

@@ -12,10 +12,11 @@ from .manager import MANAGER
 from .mutant import Mutant
 from .services import SERVICE_BUGS
 from .shedding import SHEDDING_AND_TENANTS
+from .storage import STORAGE
 from .tools import TOOL_BUGS
 from .trends import TRENDS
 from .turns import TURNS
 
 MUTANTS: tuple[Mutant, ...] = (
-    CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS + LIMIT_BUGS + TRENDS
+    CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS + LIMIT_BUGS + TRENDS + STORAGE
 )

@@ -184,8 +184,8 @@ CORE = (
     ),
     Mutant(
         "one conversation turn too many", "G8", SCHEDULER,
-        "+ loose < self.conversation_limit",
-        "+ loose <= self.conversation_limit",
+        "+ loose + more < self.conversation_limit",
+        "+ loose + more <= self.conversation_limit",
         (EXAMPLES,),
     ),
     Mutant(

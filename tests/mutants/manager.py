@@ -29,10 +29,8 @@ MANAGER = (
     ),
     Mutant(
         "order decided after an await", "G2 trap 1", "_manager.py",
-        "        await checkpoint_if_cancelled()\n"
-        "        record = self._accept(message, self._now(), asked=False)\n",
-        "        await cancel_shielded_checkpoint()\n"
-        "        record = self._accept(message, self._now(), asked=False)\n",
+        "        await checkpoint_if_cancelled()\n        return await self._submit(message, None)\n",
+        "        await cancel_shielded_checkpoint()\n        return await self._submit(message, None)\n",
         (ASKING, ORDER),
     ),
     Mutant(
@@ -94,7 +92,7 @@ MANAGER = (
     ),
     Mutant(
         "a burst is dropped in silence", "G1 trap 22", INTAKE,
-        "        self._books.messages.reject(refusal.reason)\n",
+        "        self._books.messages.reject(reason)\n",
         "",
         (OVERFLOW,),
     ),
@@ -112,10 +110,10 @@ MANAGER = (
     ),
     Mutant(
         "an id is remembered before its message", "trap 2", INTAKE,
-        "        if verdict is not None:\n            if isinstance(verdict, Wait):\n",
-        "        if admission.window is not None:\n"
-        "            admission.window.put((message.tenant, message.id), Any, now)  # type: ignore[arg-type]\n"
-        "        if verdict is not None:\n            if isinstance(verdict, Wait):\n",
+        "            if isinstance(verdict, Wait):\n",
+        "            if admission.window is not None:\n"
+        "                admission.window.put((message.tenant, message.id), Any, now)  # type: ignore[arg-type]\n"
+        "            if isinstance(verdict, Wait):\n",
         (ASKING,),
     ),
     # -- cancellation ----------------------------------------------------------------------------
@@ -126,7 +124,7 @@ MANAGER = (
         (ASKING, CANCELLATION),
     ),
     Mutant(
-        "a cancelled sender stays in line", "G10 trap 5", INTAKE,
+        "a cancelled sender stays in line", "G10 trap 5", "_line.py",
         "            self.senders.remove(sender)\n            # Whoever",
         "            # Whoever",
         (OVERFLOW, CANCELLATION),

@@ -108,7 +108,7 @@ class Admission:
             verdict = Refuse(Reason.CONVERSATION_FULL)
         elif not self.sessions.has_room(key):
             verdict = Refuse(Reason.TOO_MANY_SESSIONS)
-        elif own and self.tenants is not None and self._crowded(message.tenant):
+        elif own and self.tenants is not None and self.crowded(message.tenant):
             verdict = self._own_share(message, priority, ordered)
         elif own and (self.senders or scheduler.waiting >= scheduler.queue_limit):
             verdict = self._full(message, priority, ordered)
@@ -125,12 +125,12 @@ class Admission:
         """Whether the user has used up the rate. O(1)."""
         return self.limiter.check(message.tenant, message.user, now) > 0.0
 
-    def _crowded(self, tenant: str) -> bool:
-        """Whether the tenant has its share of the queue, and that is less than all of it. O(1)."""
+    def crowded(self, tenant: str, more: int = 0) -> bool:
+        """Whether the tenant, with `more` turns, has its share of the queue, if that is not all. O(1)."""
         if self.tenants is None:
             return False
         waiting, places = (self.scheduler.waiting_of or {}).get(tenant, 0), self.tenants.places(tenant)
-        return waiting >= places and places < self.scheduler.queue_limit
+        return waiting + more >= places and places < self.scheduler.queue_limit
 
     def _own_share(self, message: Message, priority: int, ordered: bool) -> Verdict:
         """The tenant has its share of the queue: others' places, and others' senders, are not its to use.

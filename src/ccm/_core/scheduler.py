@@ -112,11 +112,11 @@ class Scheduler:
             return False
         return lane.group.tenant not in self.ready.full
 
-    def conversation_has_room(self, key: str) -> bool:
-        """Whether the conversation may have one more waiting turn. O(1)."""
+    def conversation_has_room(self, key: str, more: int = 0) -> bool:
+        """Whether the conversation, with `more` waiting turns, may have yet another one. O(1)."""
         lane = self._lanes.get(key)
         loose = self.loose.get(key, 0) if self.loose else 0
-        return (lane.size if lane is not None else 0) + loose < self.conversation_limit
+        return (lane.size if lane is not None else 0) + loose + more < self.conversation_limit
 
     def ahead(self, entry: Entry) -> int:
         """Turns ahead of a waiting entry: of its conversation, or of its class and above. O(waiting)."""

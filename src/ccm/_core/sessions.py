@@ -181,8 +181,15 @@ class SessionTable:
         """The session of a conversation, None when there is none. O(1)."""
         return self._sessions.get(conversation)
 
-    def has_room(self, conversation: str) -> bool:
-        """Whether `enter` would succeed: known, or below the bound, or an idle session can go. O(1)."""
+    def has_room(self, conversation: str, beside: int = 0) -> bool:
+        """Whether `enter` would succeed: known, or below the bound, or an idle session can go. O(1).
+
+        With `beside`, also if so many other conversations have been entered before.
+        """
+        if beside:
+            session = self._sessions.get(conversation)
+            active = session is not None and session.active > 0
+            return active or len(self._sessions) - len(self._idle) + beside < self._max
         return len(self._sessions) < self._max or bool(self._idle) or conversation in self._sessions
 
     def enter(self, conversation: str, tenant: str, channel: str, user: str, now: float) -> Session:

@@ -10,6 +10,7 @@ from typing import Any
 from ._console import MISSED, OK, load_tables, print_json, run_trio, whole
 from ._console import factor as number_above_0
 from ._scenario import Scenario, play
+from ._storing import add_storage, check_storage, run_prefix
 
 
 def add_to(commands: Any) -> None:
@@ -29,6 +30,7 @@ def add_to(commands: Any) -> None:
         "--speed", type=number_above_0, default=1.0, metavar="X",
         help="messages come X times as fast; the bot does not get faster (default 1)",
     )  # fmt: skip
+    add_storage(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
     parser.set_defaults(command=demo)
 
@@ -36,7 +38,10 @@ def add_to(commands: Any) -> None:
 def demo(arguments: argparse.Namespace) -> int:
     """Run the command."""
     messages = arguments.messages or 18 * arguments.users
-    scenario = Scenario(users=arguments.users, messages=messages, seed=arguments.seed, speed=arguments.speed)
+    scenario = Scenario(
+        users=arguments.users, messages=messages, seed=arguments.seed, speed=arguments.speed,
+        storage=check_storage(arguments.storage), run=run_prefix(arguments.storage),
+    )  # fmt: skip
     if arguments.json:
         report = run_trio(partial(play, scenario))
         print_json(report.as_json())

@@ -17,8 +17,10 @@ from ccm._core.routes import check_handler
 from ccm.testing import Arrival, FakeModel, MalformedLine, irc_traffic, lognormal
 
 from ._console import MISSED, OK, UsageError, factor_or_max, load_tables, print_json, run_trio, say, whole
+from ._crash import crash_replay
 from ._report import Report, build_report
 from ._run import Show, run
+from ._storing import add_storage, check_storage, run_prefix
 from ._witness import Handler, Witness
 
 SHOWN = 20
@@ -50,6 +52,15 @@ def add_to(commands: Any) -> None:
         "(default: a stand-in that takes about a second of the log's time)",
     )  # fmt: skip
     parser.add_argument("--limit", type=whole(1, 100_000), default=50, metavar="N", help="slots (default 50)")
+    add_storage(parser)
+    parser.add_argument(
+        "--crash", action="store_true",
+        help="kill the process with SIGKILL at random moments and start it again on the same --storage file, "
+        "until everything is answered; then prove that nothing was lost, doubled or reordered",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="with --crash: draws the moments (default 1)"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at a malformed line, with exit code 2")
     parser.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
     parser.set_defaults(command=replay)
@@ -63,6 +74,7 @@ class Replay:
     by: Literal["file", "user"] = "file"
     speed: float | None = 60.0
     limit: int = 50
+    storage: str | None = None
 
     @property
     def config(self) -> ccm.Config:
@@ -142,7 +154,12 @@ async def play(
     router = ccm.Router()
     add = router.route("chat", priority=ccm.by_content(), ordered=ordered)
     add(witness.watch(handler, ordered=True))
-    finished = await run(router, job.config, arrivals, witness, paced=job.speed is not None, show=show)
+    prefix = run_prefix(job.storage)
+    if prefix:
+        arrivals = [attrs.evolve(a, message=a.message.replace(id=prefix + a.message.id)) for a in arrivals]
+    finished = await run(
+        router, job.config, arrivals, witness, paced=job.speed is not None, show=show, storage=job.storage
+    )
     return build_report(
         "replay", witness, finished, targets={}, answer_all=False, notes=notes,
         settings=attrs.asdict(job) | (settings or {}),
@@ -151,7 +168,12 @@ async def play(
 
 def replay(arguments: argparse.Namespace) -> int:
     """Run the command."""
-    job = Replay(logs=tuple(arguments.logs), by=arguments.by, speed=arguments.speed, limit=arguments.limit)
+    if arguments.crash and arguments.storage is None:
+        raise UsageError("--crash needs a file that survives: add --storage FILE")
+    job = Replay(
+        logs=tuple(arguments.logs), by=arguments.by, speed=arguments.speed, limit=arguments.limit,
+        storage=check_storage(arguments.storage),
+    )  # fmt: skip
     tables = None if arguments.json else load_tables()
     handler = load_handler(arguments.handler) if arguments.handler else job.stand_in
     arrivals, malformed = job.read()
@@ -163,6 +185,8 @@ def replay(arguments: argparse.Namespace) -> int:
             )
     if not arrivals:
         say("ccm: no message in these logs; a line looks like this: [12:34] <nick> text")
+    if arguments.crash:
+        return crash_replay(job, [arrival.message for arrival in arrivals], arguments.seed, tables)
     with tables.progress(len(arrivals)) if tables else contextlib.nullcontext() as show:
         report = run_trio(
             partial(play, job, arrivals, handler, show, notes=_notes(malformed),

@@ -42,18 +42,19 @@ class Finished:
 
 async def run(
     handler: Handler | ccm.Router, config: ccm.Config, arrivals: Sequence[Arrival], witness: Witness, *,
-    paced: bool = True, show: Show | None = None,
+    paced: bool = True, show: Show | None = None, storage: str | None = None,
 ) -> Finished:  # fmt: skip
     """Hand in `arrivals`, wait until all have their outcomes, close the manager.
 
     Args:
         handler: whose handlers `witness` watches.
         paced: hand each in at its time; False means as fast as the manager takes them.
+        storage: the file that keeps them; None is memory.
         show: is called with a `View` every `PICTURES` seconds and at the end.
     """
     start = trio.current_time()
     looking = trio.CancelScope()
-    opened = ccm.open_manager(handler, config=config, deliver=witness.deliver)
+    opened = ccm.open_manager(handler, config=config, deliver=witness.deliver, storage=storage)
     async with trio.open_nursery() as nursery, opened as manager:
         # The nursery is the outer one because the witness reads to the end, which closing makes.
         await _attach(witness, manager, nursery)

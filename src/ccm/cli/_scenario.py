@@ -56,12 +56,17 @@ RUSH_EVERY = 5.0
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """How many people and messages, and how eager: `speed` 2 means twice as many messages a second."""
+    """How many people and messages, and how eager: `speed` 2 means twice as many messages a second.
+
+    `storage` is the file that keeps the messages, None is memory; `run` begins their ids.
+    """
 
     users: int = 10
     messages: int = 180
     seed: int = 1
     speed: float = 1.0
+    storage: str | None = None
+    run: str = ""
 
     @property
     def config(self) -> ccm.Config:
@@ -97,7 +102,7 @@ class Scenario:
                 at / self.speed,
                 ccm.Message(
                     f"{channel}/{name}", name, draw.choice(SAYINGS[kind][1]),
-                    id=f"{self.seed}-{number}-{said}", tenant=tenant, channel=channel,
+                    id=f"{self.run}{self.seed}-{number}-{said}", tenant=tenant, channel=channel,
                     metadata={"kind": kind},
                 ),
             )  # fmt: skip
@@ -146,7 +151,9 @@ async def play(scenario: Scenario, show: Show | None = None) -> Report:
     """Run the scenario and judge it."""
     config = scenario.config
     witness = Witness(limit=config.limit)
-    finished = await run(bot(witness, scenario.seed), config, scenario.arrivals(), witness, show=show)
+    finished = await run(
+        bot(witness, scenario.seed), config, scenario.arrivals(), witness, show=show, storage=scenario.storage
+    )
     return build_report(
         "demo", witness, finished, targets=TARGETS, answer_all=True, settings=attrs.asdict(scenario),
         notes=(

@@ -19,6 +19,7 @@ from rich.text import Text
 from ccm import Priority
 
 from ._config import Setting
+from ._crash import Proof
 from ._report import ClassRow, Report
 from ._run import View
 from ._scenario import TARGETS
@@ -219,6 +220,41 @@ def progress(total: int) -> Iterator[Callable[[View], None]]:
             )  # fmt: skip
 
         yield show
+
+
+@contextmanager
+def bar(what: str, total: int, counted: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr: call what it yields with how far it is, and the number of `counted`."""
+    console = make_console(stderr=True)
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[count]} " + counted),
+    )
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
+        task = progress.add_task("", total=total, count=0)
+        yield lambda done, count: progress.update(task, completed=done, count=count, refresh=True)
+
+
+def print_crash(proof: Proof) -> None:
+    """What became of the messages of a bot that was killed again and again."""
+    console = make_console()
+    table = make_table("replay with kills", "what", "figure")
+    for what, figure in (
+        ("messages", proof.messages), ("processes", proof.lives), ("killed with SIGKILL", proof.kills),
+        ("handlers started", proof.starts), ("of them again after a kill", proof.redelivered),
+        ("outcomes", ", ".join(f"{count} {name}" for name, count in sorted(proof.outcomes.items()))),
+        ("seconds", f"{proof.seconds:.1f}"),
+    ):  # fmt: skip
+        table.add_row(what, str(figure))
+    console.print(table)
+    for found in proof.found[:10]:
+        console.print(Text(f"FOUND  {found}", style="bold red"))
+    if proof.found:
+        console.print(Text(f"{len(proof.found)} findings", style="bold red"))
+    else:
+        console.print(Text("every message has exactly one outcome, in order", style="bold green"))
 
 
 def _lines(console: Console) -> Callable[[View], None]:

@@ -1,5 +1,7 @@
 """What keeps messages: the contract, a SQLite file, memory; and the values that go in and come out."""
 
+from typing import TYPE_CHECKING, Any
+
 from ._abc import Storage as Storage
 from ._memory import MemoryStorage as MemoryStorage
 from ._records import (
@@ -71,4 +73,15 @@ from ._records import (
 from ._records import (
     Stored as Stored,
 )
-from ._sqlite import SqliteStorage as SqliteStorage
+
+if TYPE_CHECKING:
+    from ._sqlite import SqliteStorage as SqliteStorage
+
+
+def __getattr__(name: str) -> Any:
+    """SQLite is loaded when it is first asked for."""
+    if name == "SqliteStorage":
+        from ._sqlite import SqliteStorage
+
+        return SqliteStorage
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

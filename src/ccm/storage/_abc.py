@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ._records import (
@@ -39,8 +40,15 @@ class Storage(ABC):
     blocking = True
     """Whether the methods wait for a disk or a network; False: they are quick, and called without a thread.
     """
+    wall: Callable[[], float] = staticmethod(time.time)
+    """Seconds since 1970; a simulation puts a clock of its own here."""
     durable = True
     """Whether what `commit` has returned from survives the end of the process."""
+
+    def latency(self) -> float:
+        """Seconds of Trio's time that the next commit of a storage takes that does not block; for
+        simulations."""
+        return 0.0
 
     @abstractmethod
     def open(self) -> None:

@@ -29,7 +29,6 @@ class Accept:
         at: when it was accepted.
         message_id: its idempotency key within the tenant, or "": it was generated and is never repeated.
         since: a message of the same tenant and id is a repetition if it was accepted after this time.
-        turns: how many ids it takes: its `seq` and those after it, for turns of side routes.
         letter: the dead letter that it takes the place of; gone in the same transaction.
     """
 
@@ -40,7 +39,6 @@ class Accept:
     at: float
     message_id: str = ""
     since: float = 0.0
-    turns: int = 1
     letter: int | None = None
 
 

@@ -61,7 +61,7 @@ class SqliteStorage(Storage):
         self._connection: sqlite3.Connection | None = None
         self._writer: Writer
         self._readers: SimpleQueue[Reader] = SimpleQueue()
-        self._identity: tuple[int, int] | None = None
+        self._file = -1
         self._failed: str | None = None
         self._traces = False  # the write-ahead log may hold what was erased
 
@@ -84,8 +84,7 @@ class SqliteStorage(Storage):
                 self._migrate(connection)
                 for _ in range(_READERS):
                     self._readers.put(Reader(self._connect(readonly=True)))
-            found = os.stat(self.path)
-            self._identity = (found.st_dev, found.st_ino)
+            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
             self._writer = Writer(connection)
             if self._owned:
                 owner = f"process {os.getpid()}"
@@ -157,6 +156,10 @@ class SqliteStorage(Storage):
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+        if self._file >= 0:
+            # Only now: closing a file gives up all locks that the process has on it, SQLite's too.
+            os.close(self._file)
+            self._file = -1
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -189,11 +192,7 @@ class SqliteStorage(Storage):
 
     def _look(self) -> None:
         """Whether the file is still the one that was opened."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._identity:
+        if not os.fstat(self._file).st_nlink:
             self._failed = "its file was deleted or replaced while it was in use"
             self._usable()
 
@@ -208,6 +207,7 @@ class SqliteStorage(Storage):
                 results = self._writer.apply(operations)
                 connection.execute("COMMIT")
             except BaseException:
+                self._writer.rolled_back()
                 if connection.in_transaction:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")

@@ -44,6 +44,8 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._run = connection.execute
+        self._last_seq: int | None = None
+        self._version = -1
 
     def apply(self, operations: Sequence[Operation]) -> list[Any]:
         """Do them all; one result for each, see `Storage.commit`."""
@@ -65,12 +67,8 @@ class Writer:
     # -- messages come in --------------------------------------------------------------------------
 
     def _accept(self, accepts: list[Accept]) -> list[Accepted | Repeated]:
-        (seq,) = self._run("SELECT value FROM meta WHERE key = 'seq'").fetchone()
-        seqs = []
-        for operation in accepts:
-            seqs.append(seq + 1)
-            seq += operation.turns
-        self._run("UPDATE meta SET value = ? WHERE key = 'seq'", (seq,))
+        first = self._next_seq()
+        seqs = [*range(first, first + len(accepts))]
         repeated: dict[int, Repeated] = {}
         if any(operation.message_id for operation in accepts):
             repeated = self._repeated(accepts, seqs)
@@ -84,9 +82,35 @@ class Writer:
             " value->>2, value->>3, value->>4, value->>5 FROM json_each(?)",
             (json.dumps(rows),),
         )
+        self._last_seq = seqs[-1]
         letters = [op.letter for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
         self._forget_letters([letter for letter in letters if letter is not None])
         return [repeated.get(own) or Accepted(own) for own in seqs]
+
+    def _next_seq(self) -> int:
+        """The number of the next message.
+
+        It is counted in memory, because writing a counter would double what a lone message costs; and counted
+        anew whenever somebody else has changed the file, or a transaction has failed.
+        """
+        (version,) = self._run("PRAGMA data_version").fetchone()
+        if self._last_seq is None or version != self._version:
+            self._version = version
+            self._last_seq = self.highest_seq()
+        return self._last_seq + 1
+
+    def highest_seq(self) -> int:
+        """The highest number that a message in the file has, or had when it was erased. O(log n)."""
+        (seq,) = self._run(
+            "SELECT max((SELECT value FROM meta WHERE key = 'seq'),"
+            " coalesce((SELECT max(seq) FROM inbox), 0), coalesce((SELECT max(seq) FROM turns), 0),"
+            " coalesce((SELECT max(seq) FROM seen), 0), coalesce((SELECT max(seq) FROM outbox), 0))"
+        ).fetchone()
+        return int(seq)
+
+    def rolled_back(self) -> None:
+        """What was written last is gone again."""
+        self._last_seq = None
 
     def _repeated(self, accepts: list[Accept], seqs: list[int]) -> dict[int, Repeated]:
         """Remember the ids; which messages are repetitions of others, by their numbers."""
@@ -239,6 +263,7 @@ class Writer:
             case Archive():
                 return self._archive(operation)
             case Forget(user):
+                run("UPDATE meta SET value = ? WHERE key = 'seq'", (self.highest_seq(),))
                 return self._forget(user)
             case _:
                 raise TypeError(f"a storage has no operation {operation!r}")

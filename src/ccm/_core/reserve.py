@@ -1,0 +1,53 @@
+"""What is on its way into the storage: counted in advance, so that the bounds hold once it has arrived."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import final
+
+
+@final
+class Reserved:
+    """Places that messages have been promised and have not taken yet.
+
+    Invariants: `total` is the number of `add`s without a `remove`; `conversations` and `tenants` have it by
+    key, and no key at 0.
+    """
+
+    __slots__ = ("conversations", "tenants", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.conversations: dict[Hashable, int] = {}
+        self.tenants: dict[Hashable, int] = {}
+
+    def add(self, conversation: str, tenant: str) -> None:
+        """One more message is on its way. O(1)."""
+        self.total += 1
+        self.conversations[conversation] = self.conversations.get(conversation, 0) + 1
+        self.tenants[tenant] = self.tenants.get(tenant, 0) + 1
+
+    def remove(self, conversation: str, tenant: str) -> None:
+        """It has arrived, or will not. O(1).
+
+        Raises:
+            KeyError: none is on its way; nothing was changed.
+        """
+        for counts, key in ((self.conversations, conversation), (self.tenants, tenant)):
+            if key not in counts:
+                raise KeyError(f"nothing of {key!r} is on its way")
+        self.total -= 1
+        for counts, key in ((self.conversations, conversation), (self.tenants, tenant)):
+            counts[key] -= 1
+            if not counts[key]:
+                del counts[key]
+
+    def of(self, conversation: str) -> int:
+        """Messages of a conversation that are on their way. O(1)."""
+        return self.conversations.get(conversation, 0)
+
+    def _check(self) -> None:
+        """Assert every invariant. O(keys)."""
+        for counts in (self.conversations, self.tenants):
+            assert sum(counts.values()) == self.total
+            assert all(count > 0 for count in counts.values())

@@ -1,0 +1,378 @@
+"""The way in when a storage keeps what is accepted: judged, written, and only then in its place.
+
+A message is judged when it arrives, and its place is promised (`Reserved`). The journal writes it; when that
+is durable, it enters the scheduler, in the order of the journal, whatever its sender does meanwhile. What the
+storage still holds from before comes first: as long as there is such a backlog, nobody new is let in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, final
+
+import outcome as outcome_lib
+import trio
+
+from ._core.admission import Displace, Refuse, Verdict, Wait
+from ._core.busy import Decision, Proceed
+from ._core.reserve import Reserved
+from ._core.routes import Route, select
+from ._errors import Reason, StorageError
+from ._journal import Journal, Prompt
+from ._message import Message, OnBusy
+from ._policies import Overflow
+from ._receipt import Settled
+from ._record import TurnRecord
+from .storage import Accept, Accepted, Letter, Repeated, Settle, Stored
+from .storage._codec import decode_message, decode_outcome, encode_message
+
+if TYPE_CHECKING:
+    from ._intake import Intake
+
+PAGE = 200
+"""Messages that are read from the storage at a time after a restart."""
+_WAIT = Wait()
+_PROCEED = Proceed()
+log = logging.getLogger("ccm.storage")
+
+
+@final
+class Pending(Prompt):
+    """A message that has been judged and is on its way into the storage."""
+
+    operation: Accept
+
+    def __init__(
+        self, inbox: Inbox, operation: Accept, message: Message, route: Route,
+        sides: Sequence[tuple[Route, int]], priority: int, limited: bool, asked: bool, at: float,
+    ) -> None:  # fmt: skip
+        super().__init__(operation)
+        self._inbox = inbox
+        self.message = message
+        self.route = route
+        self.sides = sides
+        self.priority = priority
+        self.limited = limited
+        self.asked = asked
+        self.at = at
+
+    def done(self, result: Any) -> None:
+        """It is durable, or a repetition of another."""
+        self._inbox.arrived(self, result)
+
+    def failed(self, error: StorageError) -> bool:
+        """It is not, or nobody knows."""
+        self._inbox.lost(self, error)
+        return False
+
+    def withdrawn(self) -> None:
+        """Its sender has gone before it was written."""
+        self._inbox.withdrawn(self)
+
+
+@final
+class Inbox:
+    """Takes messages in when there is a storage; the other half of `Intake`.
+
+    Invariants: `_reserved` counts exactly the messages that are judged and not yet durable; they enter the
+    scheduler in the order of their `seq`; with a backlog, nobody is let in before it.
+
+    Attributes:
+        recovered: messages taken up from the storage so far.
+        poisoned: of those that were found, how many became dead letters without another attempt.
+        unjournaled: messages that were accepted although the storage failed (`on_storage_failure`).
+    """
+
+    def __init__(self, intake: Intake, journal: Journal) -> None:
+        self._intake = intake
+        self._journal = journal
+        self._dispatcher = dispatcher = intake._dispatcher
+        self._scheduler = dispatcher.scheduler
+        self._sessions = dispatcher.sessions
+        self._config = dispatcher.config
+        self._reserved = Reserved()
+        self._backlog: deque[Stored] = deque()
+        self._last_seq = 0
+        self._more = True
+        self._wanted = trio.Event()
+        self.recovered = self.poisoned = self.unjournaled = 0
+
+    @property
+    def on_its_way(self) -> int:
+        """Messages that are judged and not yet durable. O(1)."""
+        return self._reserved.total
+
+    @property
+    def behind(self) -> bool:
+        """Whether the storage holds messages from before that have not been taken up. O(1)."""
+        return self._more or bool(self._backlog)
+
+    # -- judged ----------------------------------------------------------------------------------
+
+    def accept(
+        self, message: Message, route: Route, sides: Sequence[tuple[Route, int]], priority: int,
+        limited: bool, asked: bool, now: float,
+    ) -> Pending | Verdict:  # fmt: skip
+        """Judge a message and have it written; or what is against it (`Wait`, `Refuse`). O(length)."""
+        body = encode_message(message, self._journal.shift)
+        busy = route.busy if message.on_busy is None else message.on_busy
+        verdict = self._early(message, priority, route.ordered, busy, limited, now)
+        if verdict is None:
+            verdict, _ = self._intake.judge(message, route, priority, limited, now)
+        if verdict is not None and not isinstance(verdict, Displace):
+            return verdict
+        window = self._config.dedupe_window
+        explicit = bool(window) and not message.generated_id
+        at = now + self._journal.shift
+        operation = Accept(
+            conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
+            message_id=message.id if explicit else "", since=at - window, letter=self._intake.replayed,
+        )  # fmt: skip
+        pending = Pending(self, operation, message, route, sides, priority, limited, asked, now)
+        self._reserved.add(message.conversation, message.tenant)
+        self._journal.put(pending)
+        return pending
+
+    def _early(
+        self, message: Message, priority: int, ordered: bool, busy: OnBusy, limited: bool, now: float
+    ) -> Verdict:
+        """What the messages that are on their way leave to be said. O(1)."""
+        reserved, scheduler, key = self._reserved, self._scheduler, message.conversation
+        if self.behind:
+            verdict: Verdict = self._full(None)
+        elif not reserved.total:
+            return None
+        elif busy is OnBusy.REJECT and ordered and reserved.of(key):
+            verdict = Refuse(Reason.BUSY)
+        elif not scheduler.conversation_has_room(key, self._will_wait(message, priority)):
+            verdict = Refuse(Reason.CONVERSATION_FULL)
+        elif not self._sessions.has_room(key, len(reserved.conversations)):
+            verdict = Refuse(Reason.TOO_MANY_SESSIONS)
+        elif self._intake.admission.crowded(
+            message.tenant, max(0, reserved.tenants.get(message.tenant, 0) - self._free(priority))
+        ):
+            verdict = Refuse(Reason.QUEUE_SHARE)
+        elif scheduler.waiting + reserved.total - self._free(priority) >= scheduler.queue_limit:
+            verdict = self._full(priority)
+        else:
+            return None
+        if limited and isinstance(verdict, Refuse):
+            wait = self._intake.limiter.check(message.tenant, message.user, now)
+            if wait:
+                return Refuse(Reason.RATE_LIMITED, wait)
+        return verdict
+
+    def _free(self, priority: int) -> int:
+        """Slots that a turn of the class may take. O(1)."""
+        return max(0, self._scheduler.slots(priority) - self._scheduler.used)
+
+    def _will_wait(self, message: Message, priority: int) -> int:
+        """Messages of this conversation on their way that will not start at once. O(1)."""
+        key = message.conversation
+        coming = self._reserved.of(key)
+        starts = coming and self._scheduler.may_start(key, message.tenant, priority)
+        return coming - 1 if starts else coming
+
+    def _full(self, priority: int | None) -> Verdict:
+        if self._config.overflow is Overflow.WAIT or self._intake.senders:
+            return _WAIT
+        displaces = self._config.overflow is Overflow.SHED_LOWEST and priority is not None
+        if displaces and self._scheduler.victim(priority or 0) is not None:
+            return None
+        return Refuse(Reason.OVERLOADED)
+
+    # -- written ---------------------------------------------------------------------------------
+
+    def _off(self, pending: Pending) -> None:
+        message = pending.message
+        self._reserved.remove(message.conversation, message.tenant)
+
+    def arrived(self, pending: Pending, result: Accepted | Repeated) -> None:
+        """A message is durable: it takes its place. O(log n)."""
+        self._off(pending)
+        now = self._dispatcher.now()
+        if isinstance(result, Repeated):
+            error = self._intake.repetition(pending.message, self._first(pending.message, result), now)
+            pending.tell(outcome_lib.Error(error))
+        else:
+            record = self._enter(pending, now)
+            record.turn_id = result.seq
+            record.sealed = False
+            self._last_seq = max(self._last_seq, result.seq)
+            self._let_in(record, pending, now)
+            pending.tell(outcome_lib.Value(record))
+        self._dispatcher.changed(now)
+
+    def lost(self, pending: Pending, error: StorageError) -> None:
+        """The storage has failed: the sender is told, or the message lives without it. O(log n)."""
+        self._off(pending)
+        now = self._dispatcher.now()
+        if self._config.on_storage_failure == "degrade" and not error.unknown:
+            self.unjournaled += 1
+            record = self._enter(pending, now)
+            record.turn_id = -record.id
+            self._let_in(record, pending, now)
+            pending.tell(outcome_lib.Value(record))
+        else:
+            self._intake.count_refusal(pending.message, Reason.STORAGE, now)
+            told = StorageError(
+                f"the message {pending.message.id!r} was not accepted: {error}", unknown=error.unknown
+            )
+            told.__cause__ = error
+            pending.tell(outcome_lib.Error(told))
+        self._dispatcher.changed(now)
+
+    def withdrawn(self, pending: Pending) -> None:
+        """A sender has gone before its message was written: nothing has happened. O(1)."""
+        self._off(pending)
+        self._dispatcher.changed(self._dispatcher.now())
+
+    def _enter(self, pending: Pending, now: float) -> TurnRecord:
+        """Make the record. Its place was promised, so nothing can be against it any more."""
+        intake = self._intake
+        record = intake.record_of(
+            pending.message, pending.route, pending.priority, self._dispatcher.books.messages, now
+        )
+        record.expires = intake.expiry(pending.message, pending.route, pending.priority, pending.at)
+        record.arrived = pending.at
+        record.asked = pending.asked
+        intake.remember(record, now)
+        return record
+
+    def _let_in(self, record: TurnRecord, pending: Pending, now: float) -> None:
+        intake, message = self._intake, pending.message
+        decision: Decision = _PROCEED
+        if record.ordered and (message.on_busy or pending.route.busy) is not OnBusy.ENQUEUE:
+            decision = intake.meet(message, pending.route, now)
+        if self._scheduler.waiting >= self._scheduler.queue_limit:
+            intake.make_room(record.priority, now)
+        intake.place(record, decision, now)
+        intake.accept_sides(message, pending.sides, pending.limited, now)
+
+    def _first(self, message: Message, result: Repeated) -> Any:
+        """What stands for the message that this one repeats."""
+        live = self._intake.find(message.tenant, message.id)
+        if live is not None and live.turn_id == result.seq:
+            return live
+        outcome = decode_outcome(result.outcome, result.detail) if result.outcome else None
+        return Settled(result.seq, outcome)
+
+    # -- taken up after a restart ----------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take up what the storage holds from before, as much as there is room for."""
+        while self._more and not self._backlog:
+            await self._read_page()
+            self.take_up(self._dispatcher.now())
+
+    async def run(self) -> None:
+        """Read the rest, page by page, as room is made for it."""
+        while self._more:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            try:
+                await self.open()
+            except StorageError as error:
+                log.warning("messages that wait in the storage cannot be read: %s", error)
+            self._intake.line.let_in(self._dispatcher.now())
+
+    def storage_works(self) -> None:
+        """The storage works again: read what could not be read. O(1)."""
+        self._wanted.set()
+
+    async def _read_page(self) -> None:
+        journal = self._journal
+        page = await journal.read(journal.storage.recover, self._last_seq, PAGE)
+        self._backlog.extend(page)
+        self._more = len(page) == PAGE
+        if page:
+            self._last_seq = page[-1].seq
+
+    def take_up(self, now: float) -> None:
+        """Let the messages in that there is room for, in order. O(log n) each."""
+        scheduler = self._scheduler
+        while self._backlog and scheduler.waiting < scheduler.queue_limit:
+            stored = self._backlog[0]
+            try:
+                message = decode_message(stored.body, self._journal.shift)
+            except (ValueError, TypeError, KeyError) as error:
+                self._backlog.popleft()
+                self._bury(stored, None, f"cannot be read: {error!r}")
+                continue
+            if not self._sessions.has_room(message.conversation):
+                break
+            self._backlog.popleft()
+            self._readmit(stored, message, now)
+            # They have waited: their classes may have risen, and their time may be over.
+            self._dispatcher.dispatch(now)
+        if not self._backlog and self._more:
+            self._wanted.set()
+
+    def _readmit(self, stored: Stored, message: Message, now: float) -> None:
+        """A message is taken up. It is not merged with others: what was decided before is not known."""
+        if stored.attempts >= self._config.max_attempts:
+            self._bury(stored, message, f"the process ended {stored.attempts} times while it was handled")
+            return
+        intake = self._intake
+        route, others = select(intake.routes, message)
+        if route is None:
+            self._bury(stored, message, "no route matches it any more")
+            return
+        record = intake.record_of(
+            message,
+            route,
+            int(route.priority_of(message, intake.session_of)),
+            self._dispatcher.books.messages,
+            now,
+        )
+        self.recovered += 1
+        record.turn_id, record.sealed = stored.seq, False
+        record.attempt = stored.attempts + 1
+        record.more.redelivered = True
+        arrived = min(now, stored.at - self._journal.shift)
+        record.expires = intake.expiry(message, route, record.priority, arrived)
+        record.arrived = arrived
+        intake.remember(record, now)
+        intake.place(record, _PROCEED, now)
+        sides = [(side, int(side.priority_of(message, intake.session_of))) for side in others]
+        intake.accept_sides(message, sides, False, now)
+
+    def _bury(self, stored: Stored, message: Message | None, why: str) -> None:
+        """A message that must not be handled again becomes a dead letter."""
+        log.error("message %d of the storage %s; it is a dead letter now", stored.seq, why)
+        self.poisoned += 1
+        books, at = self._dispatcher.books, self._dispatcher.now()
+        letter = books.bury(message, "", stored.attempts, RuntimeError(why), at)
+        wall = at + self._journal.shift
+        conversation, tenant, user, id = ("(unreadable)", "", "(unknown)", "")
+        if message is not None:
+            conversation, tenant, user, id = message.conversation, message.tenant, message.user, message.id
+        self._journal.put(
+            Unwatched(
+                Settle(
+                    seq=stored.seq, conversation=conversation, tenant=tenant, user=user, route="",
+                    outcome="failed", accepted=stored.at, ended=wall, message_id=id,
+                    attempts=stored.attempts,
+                    letter=Letter(
+                        id=letter, body=stored.body, route="", attempts=stored.attempts, error=why, at=wall
+                    ),
+                )
+            )
+        )  # fmt: skip
+
+
+@final
+class Unwatched:
+    """An operation that nobody waits for; a failing storage gets it again."""
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
+
+    def done(self, result: Any) -> None:
+        """It is durable."""
+
+    def failed(self, error: StorageError) -> bool:
+        """Try again."""
+        return True

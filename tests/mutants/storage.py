@@ -1,0 +1,156 @@
+"""Bugs planted in what keeps messages: journal, inbox, settlements, outbox, SQLite."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+SIMULATION = "tests/faults/test_simulation.py"
+DURABLE = "tests/storage/test_durable.py"
+CRASH = "tests/faults/test_crash.py"
+
+INBOX = "_inbox.py"
+JOURNAL = "_journal.py"
+SETTLING = "_settling.py"
+COURIER = "_courier.py"
+WRITER = "storage/_sqlite_write.py"
+SQLITE = "storage/_sqlite.py"
+
+STORAGE = (
+    Mutant(
+        "accepted before it is written", "G9", INBOX,
+        "        self._journal.put(pending)\n        return pending\n",
+        "        self._journal.put(pending)\n"
+        "        self._off(pending)\n"
+        "        record = self._enter(pending, now)\n"
+        "        record.turn_id, record.sealed = self._last_seq + self._reserved.total + 1, False\n"
+        "        self._let_in(record, pending, now)\n"
+        "        pending.done = lambda result: None  # type: ignore[method-assign]\n"
+        "        return record  # type: ignore[return-value]\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "an unknown commit counts as accepted", "G9", INBOX,
+        "        if self._config.on_storage_failure == \"degrade\" and not error.unknown:\n",
+        "        if error.unknown:\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "told before it is sealed", "G9", SETTLING,
+        "        self._journal.put(Sealing(self, record, settle))\n",
+        "        sealing = Sealing(self, record, settle)\n"
+        "        sealing._tell(True)\n"
+        "        self._journal.put(sealing)\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "an outcome that was refused is forgotten", "G1", SETTLING,
+        "        self._tell(None)\n        return True\n",
+        "        self._tell(None)\n        return False\n",
+        (DURABLE,),
+    ),
+    Mutant(
+        "taken up in the order of waking", "G2", INBOX,
+        "        self._backlog.extend(page)\n",
+        "        self._backlog.extendleft(page)\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "new messages pass those from before", "G2", INBOX,
+        "        if self.behind:\n            verdict: Verdict = self._full(None)\n",
+        "        if False:\n            verdict: Verdict = self._full(None)\n",
+        (DURABLE,),
+    ),
+    Mutant(
+        "a restart forgets the messages", "G1", INBOX,
+        "        self._more = True\n        self._wanted",
+        "        self._more = False\n        self._wanted",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "what is on its way takes no place", "G8", INBOX,
+        "        self._reserved.add(message.conversation, message.tenant)\n        self._journal.put(pending)\n",
+        "        self._reserved.total += 1\n"
+        "        self._reserved.conversations[message.conversation] = 1\n"
+        "        self._reserved.tenants[message.tenant] = 1\n"
+        "        self._journal.put(pending)\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "a sender that has gone keeps its place", "G10", INBOX,
+        "        self._off(pending)\n        self._dispatcher.changed(self._dispatcher.now())\n",
+        "        self._dispatcher.changed(self._dispatcher.now())\n",
+        (DURABLE,),
+    ),
+    Mutant(
+        "a cancelled sender is written all the same", "G10", JOURNAL,
+        "        if item in self._queue:\n            self._queue.remove(item)\n            return True\n",
+        "        if item in self._queue:\n            return True\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "what failed is written after what came later", "G2", JOURNAL,
+        "        self._queue = again + self._queue\n",
+        "        self._queue = self._queue + again\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "drained messages get an outcome in the storage", "G12", SETTLING,
+        "        if isinstance(outcome, Cancelled) and outcome.by == \"drain\" and not record.asked:\n",
+        "        if False:\n",
+        (DURABLE,),
+    ),
+    Mutant(
+        "replies are forgotten", "outbox", SETTLING,
+        "        if self.operation.delivery is not None:\n            self._settler.courier.put",
+        "        if False:\n            self._settler.courier.put",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "a restart forgets the replies", "outbox", COURIER,
+        "            self.box.missed = True\n            await self._refill()\n",
+        "            await trio.lowlevel.checkpoint()\n",
+        (SIMULATION, CRASH),
+    ),
+    Mutant(
+        "a reply that failed lets the next one pass", "outbox G2", COURIER,
+        "            self.box.again(delivery, now + max(delay, at_least))\n            return\n",
+        "            self.box.delivered(delivery)\n            self.box.put(delivery)\n            return\n",
+        (DURABLE,),
+    ),
+    Mutant(
+        "a delivered reply stays in the outbox", "outbox", COURIER,
+        "            self._journal.put(Unwatched(Delivered(delivery.seq)))\n",
+        "",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "an id is looked at after its message is in", "dedupe", WRITER,
+        "            if own not in repeated\n        ]\n",
+        "            if own not in repeated or own\n        ]\n",
+        (CRASH,),
+    ),
+    Mutant(
+        "no fsync", "G9", SQLITE,
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = OFF",
+        ("tests/faults/test_powerloss.py",),
+    ),
+    Mutant(
+        "an outcome without its reply", "one transaction", WRITER,
+        "        self._send(settles)\n        run(",
+        "        run(",
+        (CRASH,),
+    ),
+    Mutant(
+        "settled messages stay in the inbox", "G1", WRITER,
+        "        run(\"DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))\", (json.dumps([*known]),))\n",
+        "",
+        (CRASH,),
+    ),
+    Mutant(
+        "numbers begin again after a restart", "G2", WRITER,
+        "            self._last_seq = self.highest_seq()\n",
+        "            self._last_seq = 0\n",
+        (CRASH,),
+    ),
+)  # fmt: skip

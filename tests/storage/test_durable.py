@@ -1,0 +1,626 @@
+"""A manager with a storage: what is accepted, told, kept, taken up again, delivered; on virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+import ccm
+from ccm import (
+    Config,
+    ConversationManager,
+    Message,
+    OnBusy,
+    Overflow,
+    Reply,
+    RetryPolicy,
+    Router,
+    Turn,
+    events,
+)
+from ccm.storage import Operation, Settle
+from tests.faults.disk import Disk
+from tests.manager.kit import say, simulated
+
+ONCE = RetryPolicy(attempts=1)
+
+
+class Slow(Disk):
+    """Every commit takes a second, and fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("slow")
+        self.fail: list[bool] = []
+
+    def latency(self) -> float:
+        return 1.0
+
+    def commit(self, operations: Any) -> list[Any]:
+        if self.fail:
+            unknown = self.fail.pop(0)
+            raise ccm.StorageError("made to fail", unknown=unknown)
+        return super().commit(operations)
+
+
+async def echo(turn: Turn) -> str:
+    await trio.sleep(0.5)
+    return f"re {turn.text}"
+
+
+@asynccontextmanager
+async def kept(
+    handler: Any, disk: Disk, deliver: Any = None, **settings: Any
+) -> AsyncIterator[ConversationManager]:
+    config = Config(**{"debug": True, "rate_limit": None, "drain": 100} | settings)
+    async with ccm.open_manager(handler, config=config, storage=disk, deliver=deliver) as manager:
+        yield manager
+
+
+async def leave(disk: Disk, *messages: Message, **settings: Any) -> None:
+    """Have messages accepted by a manager that ends before they are answered."""
+
+    async def never(turn: Turn) -> None:
+        await trio.sleep_forever()
+
+    async with kept(never, disk, **{"drain": 0} | settings) as manager:
+        for message in messages:
+            await manager.submit(message)
+        await trio.sleep(1)
+
+
+# -- accepted, told ----------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_accepted_is_said_when_it_is_written() -> None:
+    disk = Slow()
+    async with kept(echo, disk) as manager:
+        receipt = await manager.submit(say("a"))
+        assert trio.current_time() == 1.0
+        assert receipt.turn_id in disk.inbox
+
+
+@simulated
+async def test_an_outcome_is_told_when_it_is_written() -> None:
+    disk = Slow()
+    async with kept(echo, disk) as manager:
+        assert str(await manager.ask(say("a"))) == "re a"
+        assert trio.current_time() == 2.5
+        assert [(turn.outcome, turn.seq) for turn in disk.turns.values()] == [("replied", 1)]
+        assert not disk.inbox
+        assert not disk.outbox  # somebody waited for it
+
+
+@simulated
+async def test_messages_start_in_the_order_in_which_they_were_handed_in() -> None:
+    started: list[str] = []
+
+    async def handler(turn: Turn) -> None:
+        started.append(turn.text)
+
+    async with kept(handler, Slow(), limit=1) as manager, trio.open_nursery() as nursery:
+
+        async def send(text: str) -> None:
+            await trio.sleep(int(text) / 64)
+            await manager.submit(say(text))
+
+        for number in reversed(range(10)):
+            nursery.start_soon(send, str(number))
+    assert started == [str(number) for number in range(10)]
+
+
+@simulated
+async def test_submit_nowait_would_have_to_wait() -> None:
+    async with kept(echo, Disk("d")) as manager:
+        with pytest.raises(trio.WouldBlock):
+            manager.submit_nowait(say("a"))
+        assert manager.statistics().received == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "text"),
+    [
+        (say("a", metadata={"a": object()}), TypeError, "metadata must be made of JSON's types"),
+        (say("a", conversation="a\0b"), ValueError, "conversation must not contain NUL"),
+        (say("a", user="a\ud800"), ValueError, "user must be valid Unicode"),
+    ],
+)
+@simulated
+async def test_what_cannot_be_stored_is_refused(message: Message, error: type, text: str) -> None:
+    disk = Disk("d")
+    async with kept(echo, disk) as manager:
+        with pytest.raises(error, match=text):
+            await manager.submit(message)
+        assert manager.statistics().received == 0
+    assert disk.seq == 0
+
+
+# -- bounds ------------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_what_is_on_its_way_counts_for_the_bounds() -> None:
+    disk = Slow()
+    outcomes: list[str] = []
+
+    async def send(manager: ConversationManager, number: int, conversation: str) -> None:
+        try:
+            await manager.submit(say(str(number), conversation=conversation))
+            outcomes.append("accepted")
+        except ccm.Rejected as rejected:
+            outcomes.append(rejected.reason.value)
+
+    for settings, key, expected in (
+        ({"limit": 1, "queue_limit": 2}, "c{}", {"accepted": 3, "overloaded": 3}),
+        ({"conversation_limit": 2}, "c", {"accepted": 3, "conversation_full": 3}),
+        ({"max_sessions": 4}, "c{}", {"accepted": 4, "too_many_sessions": 2}),
+        ({"on_busy": "reject"}, "c", {"accepted": 1, "busy": 5}),
+        ({"tenant": {"queue_share": 0.5}, "limit": 1, "queue_limit": 4}, "c{}",
+         {"accepted": 3, "queue_share": 3}),
+    ):  # fmt: skip
+        outcomes.clear()
+        async with kept(echo, disk, **settings) as manager:
+            async with trio.open_nursery() as nursery:
+                for number in range(6):
+                    nursery.start_soon(send, manager, number, key.format(number))
+            statistics = manager.statistics()
+            assert statistics.waiting <= 5
+        assert {what: outcomes.count(what) for what in outcomes} == expected, settings
+
+
+@simulated
+async def test_senders_wait_for_room_and_are_written_in_their_order() -> None:
+    disk = Slow()
+    async with kept(echo, disk, limit=1, queue_limit=1, overflow=Overflow.WAIT) as manager:
+        async with trio.open_nursery() as nursery:
+
+            async def send(number: int) -> None:
+                await trio.sleep(number / 64)
+                await manager.submit(say(str(number), conversation=f"c{number}"))
+
+            for number in range(5):
+                nursery.start_soon(send, number)
+        await manager.wait_idle()
+    texts = [settle.said[0].text for _, settle in sorted(disk.turns.items())]
+    assert texts == ["0", "1", "2", "3", "4"]
+
+
+@simulated
+async def test_a_more_urgent_message_takes_the_place_of_another() -> None:
+    disk = Slow()
+    async with kept(echo, disk, limit=1, queue_limit=1, overflow=Overflow.SHED_LOWEST) as manager:
+        await manager.submit(say("a", conversation="a"))
+        low = await manager.submit(say("b", conversation="b", priority=ccm.LOW))
+        with trio.move_on_after(0.25):
+            await manager.submit(say("c", conversation="c", priority=ccm.HIGH))
+        assert (await low.outcome()).name in ("shed", "replied")
+
+
+# -- cancelled ---------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_sender_that_is_cancelled_before_its_message_is_written() -> None:
+    disk = Slow()
+    async with kept(echo, disk) as manager, trio.open_nursery() as nursery:
+        nursery.start_soon(manager.submit, say("a", conversation="a"))
+        await trio.sleep(0.5)  # the first commit is under way
+        with trio.move_on_after(0.25) as scope:
+            await manager.submit(say("b", conversation="b"))
+        assert scope.cancelled_caught
+        assert trio.current_time() == 0.75
+        inbox: Any = manager._intake.inbox
+        assert inbox.on_its_way == 1
+        inbox._reserved._check()
+    assert [settle.said[0].text for settle in disk.turns.values()] == ["a"]
+
+
+@simulated
+async def test_a_sender_that_is_cancelled_while_its_message_is_written_gets_its_receipt() -> None:
+    disk = Slow()
+    async with kept(echo, disk) as manager:
+        with trio.move_on_after(0.5) as scope:
+            receipt = await manager.submit(say("a"))
+        assert scope.cancel_called
+        assert not scope.cancelled_caught
+        assert receipt.turn_id in disk.inbox
+
+
+@simulated
+async def test_asking_and_giving_up_while_it_is_written_cancels_the_turn() -> None:
+    disk = Slow()
+    async with kept(echo, disk) as manager:
+        with trio.move_on_after(0.5) as scope:
+            await manager.ask(say("a"))
+        assert scope.cancelled_caught
+        assert trio.current_time() == 1.0
+        await manager.wait_idle()
+    assert [settle.outcome for settle in disk.turns.values()] == ["cancelled"]
+    assert not disk.inbox
+
+
+# -- the end, and a new beginning --------------------------------------------------------------------------
+
+
+@simulated
+async def test_what_is_not_answered_in_time_stays_in_the_storage() -> None:
+    disk = Disk("d")
+
+    async def never(turn: Turn) -> None:
+        await trio.sleep_forever()
+
+    async with kept(never, disk, drain=1, limit=1) as manager:
+        receipts = [await manager.submit(say(text, conversation=text)) for text in "ab"]
+    assert [(await receipt.outcome()).name for receipt in receipts] == ["cancelled", "cancelled"]
+    assert sorted(disk.inbox) == [1, 2]
+    assert not disk.turns
+
+
+@simulated
+async def test_whoever_was_told_that_it_was_cancelled_is_not_answered_later() -> None:
+    disk = Disk("d")
+
+    async def never(turn: Turn) -> None:
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery, kept(never, disk, drain=1) as manager:
+
+        async def ask() -> None:
+            with pytest.raises(ccm.TurnCancelled):
+                await manager.ask(say("a"))
+
+        nursery.start_soon(ask)
+        await trio.sleep(0.5)
+    assert not disk.inbox
+    assert [settle.outcome for settle in disk.turns.values()] == ["cancelled"]
+
+
+@simulated
+async def test_messages_from_before_come_first_and_say_so() -> None:
+    disk, seen = Disk("d"), []
+    await leave(disk, *(say(text) for text in "abc"))
+
+    async def handler(turn: Turn) -> None:
+        seen.append((turn.id, turn.text, turn.attempt, turn.redelivered))
+
+    async with kept(handler, disk) as manager:
+        await manager.ask(say("d"))
+        assert manager.statistics().storage["recovered"] == 3
+        assert manager.statistics().received == 4
+    assert seen == [(1, "a", 2, True), (2, "b", 2, True), (3, "c", 2, True), (4, "d", 1, False)]
+
+
+@pytest.mark.parametrize("overflow", [Overflow.REJECT_NEW, Overflow.WAIT])
+@simulated
+async def test_a_backlog_larger_than_the_queue_is_worked_off_before_anybody_new(overflow: Overflow) -> None:
+    disk, seen = Disk("d"), []
+    await leave(disk, *(say(str(n), conversation=f"c{n}") for n in range(300)))
+
+    async def handler(turn: Turn) -> None:
+        assert manager.statistics().waiting <= 3
+        seen.append(turn.text)
+        await trio.sleep(1)
+
+    async with kept(handler, disk, limit=1, queue_limit=3, overflow=overflow) as manager:
+        message = say("new", conversation="c299")
+        if overflow is Overflow.REJECT_NEW:
+            with pytest.raises(ccm.Overloaded):
+                await manager.submit(message)
+            await manager.wait_idle()
+        await manager.submit(message)
+        await manager.wait_idle()
+    assert seen == [*map(str, range(300)), "new"]
+
+
+@simulated
+async def test_a_message_that_ends_the_process_again_and_again_is_given_up() -> None:
+    disk = Disk("d")
+    await leave(disk, say("poison", id="p"))
+    for _ in range(3):
+        await leave(disk, max_attempts=3)  # each is handed out, and ends before it is done
+    assert disk.inbox[1].attempts == 3
+    async with kept(echo, disk, max_attempts=3) as manager:
+        (letter,) = manager.dead_letters()
+        assert letter.text == "poison"
+        assert "3 times" in letter.error
+        await manager.wait_idle()
+        assert not disk.inbox
+        assert disk.turns[1].outcome == "failed"
+
+
+@simulated
+async def test_a_deadline_that_passes_between_two_lives_is_kept() -> None:
+    disk = Disk("d")
+    await leave(disk, say("a", deadline=5.0), say("b", deadline=50.0, conversation="d"))
+    disk.start += 10
+    async with kept(echo, disk) as manager:
+        await manager.wait_idle()
+    assert [disk.turns[seq].outcome for seq in (1, 2)] == ["expired", "replied"]
+
+
+@simulated
+async def test_an_edited_message_is_taken_up_as_it_was_last() -> None:
+    disk, seen = Disk("d"), []
+
+    async def handler(turn: Turn) -> str | None:
+        seen.append(turn.text)
+        if turn.text == "first":
+            await trio.sleep_forever()
+
+    class Rewritable(Disk):
+        def _one(self, operation: Any) -> Any:
+            if isinstance(operation, ccm.storage.Rewrite) and operation.seq in self.inbox:
+                stored = self.inbox[operation.seq]
+                self.inbox[operation.seq] = ccm.storage.Stored(
+                    seq=stored.seq, body=operation.body, at=stored.at, attempts=stored.attempts
+                )
+            return super()._one(operation)
+
+    disk = Rewritable("d")
+    async with kept(handler, disk, drain=0) as manager:
+        await manager.submit(say("first", id="1"))
+        await manager.submit(say("second", id="2"))
+        await manager.edit("2", "better")
+    async with kept(handler, disk, drain=0) as manager:
+        await trio.sleep(1)
+        await manager.retract("1")
+        await manager.wait_idle()
+    assert seen == ["first", "first", "better"]
+
+
+# -- replies -----------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_replies_are_delivered_in_order_and_tried_again() -> None:
+    disk, got = Disk("d"), []
+    failures = {"re b": 2, "re d": 1}
+
+    async def deliver(reply: Reply, message: Message) -> None:
+        if failures.get(reply.text, 0):
+            failures[reply.text] -= 1
+            raise ConnectionError
+        got.append((reply.turn_id, reply.text, message.text))
+
+    async with kept(echo, disk, deliver) as manager:
+        for text in "abcd":
+            await manager.submit(say(text))
+        await manager.wait_idle()
+        assert manager.statistics().storage["delivery_retries"] == 3
+        assert manager.statistics().storage["delivered"] == 4
+    assert got == [(n + 1, f"re {text}", text) for n, text in enumerate("abcd")]
+    assert not disk.outbox
+
+
+@simulated
+async def test_a_reply_that_cannot_be_delivered_becomes_a_dead_letter_and_the_next_one_follows() -> None:
+    disk, got = Disk("d"), []
+
+    async def deliver(reply: Reply, message: Message) -> None:
+        if reply.text == "re a":
+            raise ConnectionError("gone")
+        got.append(reply.text)
+
+    async with kept(echo, disk, deliver, delivery_retry=RetryPolicy(attempts=3, base=1, cap=1)) as manager:
+        receipt = await manager.submit(say("a"))
+        await manager.submit(say("b"))
+        await manager.wait_idle()
+        assert (await receipt.outcome()).name == "replied"
+        (letter,) = manager.dead_letters()
+        assert (letter.route, letter.attempts, letter.text) == ("(delivery)", 3, "a")
+    assert got == ["re b"]
+    assert [letter.route for letter in disk.kept.values()] == ["(delivery)"]
+
+
+@simulated
+async def test_replies_from_before_are_delivered_once_more_with_the_same_number() -> None:
+    disk, got = Disk("d"), []
+
+    async def never(reply: Reply, message: Message) -> None:
+        await trio.sleep_forever()
+
+    async def deliver(reply: Reply, message: Message) -> None:
+        got.append((reply.turn_id, reply.text))
+
+    async with kept(echo, disk, never, drain=2) as manager:
+        await manager.submit(say("a"))
+        await manager.submit(say("b", conversation="d"))
+    assert sorted(disk.outbox) == [1, 2]
+    async with kept(echo, disk, deliver) as manager:
+        await manager.wait_idle()
+    assert sorted(got) == [(1, "re a"), (2, "re b")]
+
+
+@simulated
+async def test_more_replies_than_fit_are_read_from_the_storage_later() -> None:
+    disk, got = Disk("d"), []
+
+    async def quick(turn: Turn) -> str:
+        return turn.text
+
+    async def deliver(reply: Reply, message: Message) -> None:
+        await trio.sleep(0.25)
+        got.append((message.conversation, int(reply.text)))
+
+    async with kept(quick, disk, deliver, conversation_limit=1000, queue_limit=10_000, drain=1e5) as manager:
+        manager._dispatcher.books.tools.durable.courier.box._limit = 10  # type: ignore[union-attr]
+        for number in range(200):
+            await manager.submit(say(str(number), conversation=f"c{number % 5}"))
+        await manager.wait_idle()
+        manager._dispatcher.books.tools.durable.courier.box._check()  # type: ignore[union-attr]
+    assert sorted(number for _, number in got) == [*range(200)]
+    for key in {key for key, _ in got}:
+        numbers = [number for conversation, number in got if conversation == key]
+        assert numbers == sorted(numbers)
+
+
+# -- repetitions -------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_a_repeated_message_gets_the_receipt_of_the_first() -> None:
+    disk = Slow()
+    async with kept(echo, disk) as manager:
+        receipts: list[Any] = []
+
+        async def send() -> None:
+            try:
+                receipts.append(await manager.submit(say("a", id="x")))
+            except ccm.Duplicate as repeated:
+                receipts.append(repeated.receipt)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(send)
+        assert [receipt.turn_id for receipt in receipts] == [1, 1, 1]
+        assert {str((await receipt.outcome()).reply) for receipt in receipts} == {"re a"}
+        assert manager.statistics().rejected["duplicate"] == 2
+    assert disk.seq == 1
+
+
+@simulated
+async def test_a_message_that_is_repeated_after_a_restart_gets_the_outcome_of_the_first() -> None:
+    disk = Disk("d")
+    async with kept(echo, disk) as manager:
+        await manager.ask(say("a", id="x"))
+    async with kept(echo, disk) as manager:
+        with pytest.raises(ccm.Duplicate) as caught:
+            await manager.submit(say("a", id="x"))
+        receipt = caught.value.receipt
+        assert receipt is not None
+        outcome = await receipt.outcome()
+        assert isinstance(outcome, ccm.Replied)
+        assert (str(outcome.reply), receipt.position, receipt.estimated_wait) == ("re a", 0, 0.0)
+
+
+# -- failures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+@simulated
+async def test_a_failing_storage_accepts_nothing_and_says_so(unknown: bool) -> None:
+    disk = Slow()
+    disk.fail = [unknown]
+    async with kept(echo, disk) as manager, manager.events() as stream:
+        with pytest.raises(ccm.StorageError, match="was not accepted: made to fail") as caught:
+            await manager.submit(say("a", id="x"))
+        assert caught.value.unknown == unknown
+        failed = await anext(stream)
+        while not isinstance(failed, events.StorageFailed):
+            failed = await anext(stream)
+        assert failed.unknown == unknown
+        statistics = manager.statistics()
+        assert statistics.rejected["storage"] == statistics.received == 1
+        assert "made to fail" in statistics.storage["failing"]
+        assert str(await manager.ask(say("a", id="x"))) == "re a"  # the same id again is safe
+        assert manager.statistics().storage["failing"] is None
+
+
+@simulated
+async def test_outcomes_that_a_failing_storage_refuses_are_written_when_it_works() -> None:
+    disk = Slow()
+    async with kept(echo, disk) as manager:
+        receipt = await manager.submit(say("a"))
+        disk.fail = [False, False, False]
+        outcome = await receipt.outcome()
+        assert outcome.name == "replied"  # it is not held back, and not pretended to be saved
+        assert manager.statistics().storage["unsealed"] == 1
+        assert not disk.turns
+        await trio.sleep(20)
+        assert disk.turns[1].outcome == "replied"
+        assert manager.statistics().storage["unsealed"] == 0
+
+
+@simulated
+async def test_a_bot_may_go_on_without_its_storage() -> None:
+    disk = Slow()
+    disk.fail = [False] * 3
+    async with kept(echo, disk, on_storage_failure="degrade") as manager:
+        assert [str(await manager.ask(say(text))) for text in "abcd"] == ["re a", "re b", "re c", "re d"]
+        assert manager.statistics().storage["unjournaled"] == 3
+    assert [settle.said[0].text for settle in disk.turns.values()] == ["d"]
+
+
+@simulated
+async def test_a_storage_that_cannot_be_opened_is_an_error_at_once() -> None:
+    class Locked(Disk):
+        def open(self) -> None:
+            raise ccm.StorageError("somebody else has it")
+
+    with pytest.raises(ccm.StorageError, match="somebody else"):
+        async with kept(echo, Locked("d")):
+            raise AssertionError
+
+
+# -- dead letters ------------------------------------------------------------------------------------------
+
+
+@simulated
+async def test_dead_letters_outlive_the_process() -> None:
+    disk = Disk("d")
+
+    async def broken(turn: Turn) -> None:
+        raise ValueError("no")
+
+    async with kept(broken, disk, retry=ONCE) as manager:
+        for text in "ab":
+            with pytest.raises(ccm.HandlerFailed):
+                await manager.ask(say(text, conversation=text))
+    async with kept(broken, disk, retry=ONCE) as manager:
+        assert [(letter.id, letter.text) for letter in manager.dead_letters()] == [(1, "a"), (2, "b")]
+        with pytest.raises(ccm.HandlerFailed) as caught:
+            await manager.ask(say("c"))
+        assert caught.value.dead_letter == 3
+
+
+# -- what others do with messages --------------------------------------------------------------------------
+
+
+@simulated
+async def test_merged_messages_are_settled_together() -> None:
+    disk, batches = Disk("d"), []
+
+    class Watching(Disk):
+        def commit(self, operations: Any) -> list[Any]:
+            batches.append([op for op in operations if isinstance(op, Settle)])
+            return super().commit(operations)
+
+    disk = Watching("d")
+    async with kept(echo, disk, on_busy=OnBusy.MERGE) as manager:
+        receipts = [await manager.submit(say(text)) for text in "abc"]
+        outcomes = [(await receipt.outcome()).name for receipt in receipts]
+    assert outcomes == ["replied", "replied", "merged"]
+    (together,) = [batch for batch in batches if len(batch) == 2]
+    assert [said.text for said in together[0].said] == ["b", "c", "re b\nc"]
+    assert together[1].said == ()
+
+
+@simulated
+async def test_side_turns_have_numbers_of_their_own() -> None:
+    router, seen = Router(), []
+
+    @router.route("watch", answers=False, ordered=False)
+    async def watch(turn: Turn) -> None:
+        seen.append(turn.id)
+
+    router.route("chat")(echo)
+    disk = Disk("d")
+    async with kept(router, disk) as manager:
+        for text in "ab":
+            await manager.ask(say(text))
+    assert sorted(disk.turns) == [1, 2]
+    assert all(number < 0 for number in seen)
+    assert len(set(seen)) == 2
+
+
+def test_operations_are_values() -> None:
+    assert Operation is not None
+    assert Settle(
+        seq=1, conversation="c", tenant="", user="u", route="r", outcome="replied", accepted=0, ended=1
+    ) == Settle(
+        seq=1, conversation="c", tenant="", user="u", route="r", outcome="replied", accepted=0, ended=1
+    )
