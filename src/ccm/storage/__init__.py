@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ._abc import Storage as Storage
+from ._memory import MemoryStorage as MemoryStorage
 from ._records import (
     Accept as Accept,
 )

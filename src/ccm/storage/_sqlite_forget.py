@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, final
 
 from . import _sqlite_archive as archive
+from ._shared import JUDGEMENTS, names
 
 Unsay = Callable[[str, tuple[Any, ...]], int]
 """Takes lines out of the history and the search: `Writer._unsay`."""
-
-JUDGEMENTS = frozenset(("qualify", "summary"))
-"""Kinds of events that tell what somebody made of what was said."""
 
 
 def forget(connection: sqlite3.Connection, unsay: Unsay, user: str) -> int:
@@ -164,12 +162,3 @@ class _Erasure:
 
 def _json(numbers: Iterable[int]) -> str:
     return json.dumps(sorted(numbers))
-
-
-def names(data: Any, user: str) -> bool:
-    """Whether JSON data has `user` as one of its strings. O(size)."""
-    if isinstance(data, dict):
-        return any(key == user or names(value, user) for key, value in data.items())
-    if isinstance(data, list):
-        return any(names(item, user) for item in data)
-    return bool(data == user)

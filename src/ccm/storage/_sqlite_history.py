@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import attrs
-
 from . import _sqlite_archive as archive
-from ._codec import clean
 from ._cursors import decode_cursor, encode_cursor
 from ._records import Analytics, Conversation, Entry, Hit, Page
-from ._sqlite_write import COLUMNS, SELECT_CONVERSATION, make_conversation, read_conversation
+from ._shared import COLUMNS, conversation_as_dict, entry_as_dict, sum_up
+from ._sqlite_write import SELECT_CONVERSATION, make_conversation, read_conversation
 from ._words import Query, parse
 
 _NEWEST = (1 << 63) - 1
@@ -112,7 +108,7 @@ def search(
 
     O(matches) for rare words, O(RANKED + offset + limit) for common ones.
     """
-    query = parse(clean(text))
+    query = parse(text)
     with _snapshot(connection):
         number = None
         if conversation is not None:
@@ -226,17 +222,6 @@ def export(connection: sqlite3.Connection, key: str | None) -> Iterator[dict[str
                 yield entry_as_dict(archive.make_entry(conversation.key, line))
 
 
-def conversation_as_dict(conversation: Conversation) -> dict[str, Any]:
-    """A conversation as it is exported."""
-    fields = attrs.asdict(conversation)
-    return {"type": "conversation", **fields, "criteria": json.loads(conversation.criteria)}
-
-
-def entry_as_dict(entry: Entry) -> dict[str, Any]:
-    """A line as it is exported."""
-    return {"type": "entry", **attrs.asdict(entry), "data": json.loads(entry.data)}
-
-
 def analytics(connection: sqlite3.Connection, since: float, until: float) -> Analytics:
     """See `Storage.analytics`. O(turns in the span)."""
     span = "FROM turns WHERE ended >= ? AND ended < ?"
@@ -254,25 +239,4 @@ def analytics(connection: sqlite3.Connection, since: float, until: float) -> Ana
             f" (SELECT conversation {span}) GROUP BY 1, 2",
             (since, until),
         ).fetchall()
-    counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("days", "routes", "outcomes", "stages", "agents", "started")
-    }
-    waited: Counter[str] = Counter()
-    served: Counter[str] = Counter()
-    for day, route, outcome, turns, started, wait, service in groups:
-        counts["days"][day] += turns
-        counts["routes"][route] += turns
-        counts["outcomes"][outcome] += turns
-        counts["started"][outcome] += started
-        waited[outcome] += wait
-        served[outcome] += service
-    for stage, agent, number in kinds:
-        counts["stages"][stage] += number
-        counts["agents"][agent] += number
-    started_by = {outcome: number for outcome, number in counts.pop("started").items() if number}
-    return Analytics(
-        turns=sum(counts["outcomes"].values()), conversations=sum(counts["stages"].values()), users=users,
-        **{name: dict(sorted(counter.items())) for name, counter in counts.items()},
-        waited={outcome: waited[outcome] / number for outcome, number in sorted(started_by.items())},
-        served={outcome: served[outcome] / number for outcome, number in sorted(started_by.items())},
-    )  # fmt: skip
+    return sum_up(groups, users, kinds)

@@ -12,8 +12,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, final
 
-import attrs
-
 from . import _sqlite_archive as archive
 from ._codec import clean
 from ._records import (
@@ -33,17 +31,10 @@ from ._records import (
     Rewrite,
     Settle,
 )
+from ._shared import COLUMNS, MAX_LETTERS, MAX_SEEN, PRUNED, check_annotation
 from ._sqlite_forget import forget
 
-MAX_SEEN = 100_000
-"""Ids that are remembered at most; the oldest are forgotten first."""
-MAX_LETTERS = 100_000
-"""Dead letters that are kept at most; the oldest go first."""
-_PRUNED = 1000
-
-COLUMNS = tuple(field.name for field in attrs.fields(Conversation))
 SELECT_CONVERSATION = f"SELECT id, {', '.join(COLUMNS)} FROM conversations"  # noqa: S608 - names of ours
-_CHANGEABLE = frozenset(("status", "stage", "agent", "paused", "summary", "score", "criteria"))
 
 
 @final
@@ -142,10 +133,10 @@ class Writer:
         )
         repeated = {own: Repeated(seq, outcome or "", detail or "{}") for own, seq, outcome, detail in found}
         (count,) = self._run(
-            "SELECT count(*) FROM (SELECT 1 FROM seen LIMIT ?)", (MAX_SEEN + _PRUNED,)
+            "SELECT count(*) FROM (SELECT 1 FROM seen LIMIT ?)", (MAX_SEEN + PRUNED,)
         ).fetchone()
-        if count >= MAX_SEEN + _PRUNED:
-            self._run("DELETE FROM seen WHERE seq IN (SELECT seq FROM seen ORDER BY seq LIMIT ?)", (_PRUNED,))
+        if count >= MAX_SEEN + PRUNED:
+            self._run("DELETE FROM seen WHERE seq IN (SELECT seq FROM seen ORDER BY seq LIMIT ?)", (PRUNED,))
         return repeated
 
     # -- messages get their outcomes ---------------------------------------------------------------
@@ -358,20 +349,6 @@ def read_conversation(connection: sqlite3.Connection, key: str) -> tuple[int, Co
     """A conversation and its row's number."""
     row = connection.execute(f"{SELECT_CONVERSATION} WHERE key = ?", (key,)).fetchone()
     return None if row is None else (row[0], make_conversation(row[1:]))
-
-
-def check_annotation(operation: Annotate) -> None:
-    """Refuse names that are no fields.
-
-    Raises:
-        ValueError: a field cannot be changed, or there is none of that name.
-    """
-    for name in operation.fields:
-        if name not in _CHANGEABLE:
-            raise ValueError(f"a conversation's {name!r} cannot be changed; fields: {sorted(_CHANGEABLE)}")
-    for name in operation.expect:
-        if name not in COLUMNS:
-            raise ValueError(f"a conversation has no {name!r}; fields: {sorted(COLUMNS)}")
 
 
 def make_conversation(row: Sequence[Any]) -> Conversation:

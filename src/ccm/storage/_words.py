@@ -13,6 +13,8 @@ from typing import final
 
 import attrs
 
+from ._codec import clean
+
 # As FTS5's "unicode61": letters and digits are words, with the accents that stand behind them.
 _WORD = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
 _ASCII = re.compile(r"[0-9a-z]+")
@@ -113,7 +115,7 @@ def parse(text: str) -> Query:
     Raises:
         ValueError: it has no words, or too many.
     """
-    asked = [(part, tuple(words(part))) for part in text.replace("\0", " ").split()]
+    asked = [(part, tuple(words(part))) for part in clean(text).split()]
     asked = [(part, phrase) for part, phrase in asked if phrase]
     if not asked:
         raise ValueError(f"a search needs at least one word or number, got {text!r}; name what was said")

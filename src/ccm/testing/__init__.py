@@ -7,6 +7,7 @@
   `uniform`, `lognormal` and `Failures`.
 - `rehearse` sends a workload through a manager on virtual time and counts how each class and tenant fared:
   for hours of thousands of people, where `simulate` would take long.
+- `check_storage` checks that a storage of your own keeps the promises of `ccm.storage.Storage`.
 - `traffic` generates workloads; `irc_traffic` and `parse_irc` take them from chat logs.
 
 A test of a bot, without a second of waiting::
@@ -35,6 +36,7 @@ from __future__ import annotations
 from types import FunctionType as _FunctionType
 
 from ccm._core.histogram import LatencyHistogram
+from ccm.testing._conformance import check_storage
 from ccm.testing._figures import GroupFigures, Timeline
 from ccm.testing._instruments import CancelAt, WhenIdle
 from ccm.testing._model import Failures, FakeModel, Latency, ModelError, constant, lognormal, uniform
@@ -62,6 +64,7 @@ __all__ = [
     "Stuck",
     "Timeline",
     "WhenIdle",
+    "check_storage",
     "constant",
     "irc_traffic",
     "lognormal",
