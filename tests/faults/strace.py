@@ -88,7 +88,8 @@ def one(folder: Path, call: str, fault: str, k: int, result: Result) -> bool:
     path = folder / "bot.db"
     run = subprocess.run(
         ["strace", "-f", "-qq", "-o", str(folder / "trace"), "-e", f"trace={call}", "-e",
-         f"inject={call}:{fault}:when={k}", sys.executable, "-m", "tests.faults.strace", "--child", str(path)],
+         f"inject={call}:{fault}:when={k}", sys.executable, "-m", "tests.faults.strace", "--child",
+         str(path)],
         capture_output=True, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     if "INJECTED" not in (folder / "trace").read_text() and run.returncode >= 0 and "SIGKILL" not in fault:
