@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, final
 
-import outcome as outcome_lib
 import trio
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
@@ -249,6 +248,8 @@ class Prompt(ABC):
     def __init__(self, operation: Operation | None) -> None:
         self.operation = operation
         self.task: trio.lowlevel.Task | None = None
+        self._result: Any = None
+        self._error: Exception | None = None
 
     async def wait(self, journal: Journal) -> Any:
         """Wait for the result.
@@ -256,7 +257,14 @@ class Prompt(ABC):
         When cancelled before it is being written, it is taken back; after that, the end is waited for.
         """
         self.task = current_task()
-        return await wait_task_rescheduled(lambda _: self.abort(journal))
+        await wait_task_rescheduled(lambda _: self.abort(journal))
+        return self.outcome()
+
+    def outcome(self) -> Any:
+        """The result, or the error raised; for a task that has been woken. O(1)."""
+        if self._error is not None:
+            raise self._error
+        return self._result
 
     def abort(self, journal: Journal) -> Abort:
         """The task that waits has been cancelled. O(queued)."""
@@ -277,10 +285,11 @@ class Prompt(ABC):
     def failed(self, error: StorageError) -> bool:
         """See `Item`."""
 
-    def tell(self, result: outcome_lib.Outcome[Any]) -> None:
-        """Wake whoever waits."""
+    def tell(self, result: Any, error: Exception | None = None) -> None:
+        """Wake whoever waits. O(1)."""
+        self._result, self._error = result, error
         if self.task is not None:
-            reschedule(self.task, result)
+            reschedule(self.task)
 
 
 @final
@@ -291,10 +300,10 @@ class _Call(Prompt):
         """Nothing was promised."""
 
     def done(self, result: Any) -> None:
-        self.tell(outcome_lib.Value(result))
+        self.tell(result)
 
     def failed(self, error: StorageError) -> bool:
-        self.tell(outcome_lib.Value(None) if self.operation is None else outcome_lib.Error(_copy(error)))
+        self.tell(None, None if self.operation is None else _copy(error))
         return False
 
 
