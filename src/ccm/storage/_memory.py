@@ -125,7 +125,7 @@ class MemoryStorage(Storage):
 
     def _accept(self, operation: Accept) -> Accepted | Repeated:
         seq = self._seq + 1
-        self._seq += operation.turns
+        self._seq = seq
         if operation.message_id:
             key = (operation.tenant, operation.message_id)
             earlier, at = self._seen.get(key, (0, 0.0))
