@@ -48,7 +48,7 @@ def settle(
 def talk(storage: Storage, user: str = "ada", text: str = "hello", answer: str | None = "hi",
          **fields: Any) -> int:  # fmt: skip
     """A message and its answer; returns the turn."""
-    names = ("message_id", "since", "at", "turns")
+    names = ("message_id", "since", "at")
     seq = accept(
         storage, user, text, conversation=fields.get("conversation", "c"),
         **{name: fields.pop(name) for name in names if name in fields},

@@ -124,8 +124,8 @@ class MemoryStorage(Storage):
         return results
 
     def _accept(self, operation: Accept) -> Accepted | Repeated:
-        self._seq += 1
-        seq = self._seq
+        seq = self._seq + 1
+        self._seq = seq
         if operation.message_id:
             key = (operation.tenant, operation.message_id)
             earlier, at = self._seen.get(key, (0, 0.0))
