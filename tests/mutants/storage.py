@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 SIMULATION = "tests/faults/test_simulation.py"
 DURABLE = "tests/storage/test_durable.py"
+OUTBOX = "tests/storage/test_outbox.py"
 CRASH = "tests/faults/test_crash.py"
 
 INBOX = "_inbox.py"
@@ -46,7 +47,7 @@ STORAGE = (
         "an outcome that was refused is forgotten", "G1", SETTLING,
         "        self._tell(None)\n        return True\n",
         "        self._tell(None)\n        return False\n",
-        (DURABLE,),
+        (OUTBOX,),
     ),
     Mutant(
         "taken up in the order of waking", "G2", INBOX,
@@ -116,7 +117,7 @@ STORAGE = (
         "a reply that failed lets the next one pass", "outbox G2", COURIER,
         "            self.box.again(delivery, now + max(delay, at_least))\n            return\n",
         "            self.box.delivered(delivery)\n            self.box.put(delivery)\n            return\n",
-        (DURABLE,),
+        (OUTBOX,),
     ),
     Mutant(
         "a delivered reply stays in the outbox", "outbox", COURIER,
