@@ -283,6 +283,12 @@ class Inbox:
                 log.warning("messages that wait in the storage cannot be read: %s", error)
             self._intake.line.let_in(self._dispatcher.now())
 
+    async def look_again(self) -> None:
+        """Another program may have put messages into the storage, and nothing of ours is on its way there."""
+        if not self.behind:
+            await self._read_page()
+            self._intake.line.let_in(self._dispatcher.now())
+
     def storage_works(self) -> None:
         """The storage works again: read what could not be read. O(1)."""
         self._wanted.set()

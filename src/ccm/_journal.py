@@ -25,6 +25,8 @@ T = TypeVar("T")
 _RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
 """Seconds between two attempts of a settlement that a failing storage has refused."""
 _READERS = 4
+_LOOK = 1.0
+"""Seconds between two looks at what other programs may have changed."""
 log = logging.getLogger("ccm.storage")
 
 
@@ -58,6 +60,7 @@ class Journal:
     Attributes:
         shift: what turns Trio's time into seconds since 1970.
         failing: the storage's last error, or None while it works.
+        outside: called when another program has changed what is stored, with nothing on its way.
         closed: set when `run` has ended.
         commits, written, failures: batches and operations that are durable, and batches that failed.
     """
@@ -81,6 +84,7 @@ class Journal:
         self._closing = False
         self._scope = trio.CancelScope(shield=True)
         self.closed = trio.Event()
+        self.outside: Callable[[], Awaitable[object]]
         self._one = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(_READERS)
 
@@ -156,7 +160,7 @@ class Journal:
             with self._scope:
                 while not (self._closing and not self._queue):
                     if not self._queue:
-                        await self._park()
+                        await self._idle()
                         continue
                     if self._delay:
                         await self._wait(self._delay)
@@ -168,6 +172,21 @@ class Journal:
             for item in left:
                 item.failed(StorageError("the manager ended before this was written", unknown=True))
             self.closed.set()
+
+    async def _idle(self) -> None:
+        """Wait for work; look now and then whether another program has changed what is stored."""
+        if not (self.storage.shared and self.failing is None):
+            await self._park()
+            return
+        with trio.move_on_after(_LOOK):
+            await self._park()
+            return
+        # Nothing of our own is on its way now, so whatever is new is somebody else's.
+        try:
+            if not self._queue and await trio.to_thread.run_sync(self.storage.changed, limiter=self._one):
+                await self.outside()
+        except StorageError as error:
+            log.warning("changes of another program cannot be read: %s", error)
 
     @property
     def _prompted(self) -> bool:

@@ -1,4 +1,4 @@
-"""A manager with a storage: replies, repetitions, failures, dead letters, turns that meet; on virtual time."""
+"""A manager with a storage: replies, repetitions, failures, turns that meet; on virtual time."""
 
 from __future__ import annotations
 
