@@ -70,6 +70,41 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def crash(session: nox.Session) -> None:
+    """Kill a bot with SIGKILL 2,000 times (`-- --kills N`); nothing accepted may be lost."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.faults.crash", *session.posargs)
+
+
+@nox.session
+def powerloss(session: nox.Session) -> None:
+    """Cut the power 100,000 times, at every disk operation of SQLite (`-- --cuts N`)."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.faults.powerloss", *session.posargs)
+
+
+@nox.session
+def strace(session: nox.Session) -> None:
+    """Let each k-th write and fsync of a storage fail. Needs the program strace."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.faults.strace", *session.posargs)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """5,000 simulated lives of the whole system (`-- --seeds N`), then 200 of them in two processes."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.faults.simulation", *session.posargs)
+    command = ("python", "-m", "tests.faults.simulation", "--seeds", "200", "--trace")
+    traces = {
+        session.run(*command, env={"PYTHONHASHSEED": hash_seed}, silent=True) for hash_seed in ("1", "2")
+    }
+    if len(traces) != 1:
+        session.error(f"the same seeds told different stories: {traces}")
+    session.log("200 seeds told the same story in two processes")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory beside other programs; prints a table."""
     session.install(".[bench]")

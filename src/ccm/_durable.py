@@ -53,6 +53,7 @@ class Durable:
         self.inbox = Inbox(intake, self.journal)
         self.settler = Settler(self.journal, dispatcher, self.courier)
         self.paused: set[str] = set()
+        self.journal.outside = self._look_again
         intake.journal = self.journal
         intake.inbox = self.inbox
         dispatcher.settler = self.settler
@@ -63,28 +64,48 @@ class Durable:
         Raises:
             StorageError: it cannot be read.
         """
+        self._nursery.start_soon(self.journal.run, name="ccm journal")
+        await self._read_letters()
+        await self._read_paused()
+        await self.courier.open()
+        await self.inbox.open()
+        self._intake.line.changed()
+        if self.inbox.behind:
+            self._nursery.start_soon(self.inbox.run, name="ccm recovery")
+
+    async def _look_again(self) -> None:
+        """Another program has changed the storage: take up what it has put there."""
+        await self._read_letters()
+        await self._read_paused()
+        await self.inbox.look_again()
+
+    async def _read_letters(self) -> None:
         journal, books = self.journal, self._dispatcher.books
-        self._nursery.start_soon(journal.run, name="ccm journal")
-        for letter in await journal.read(self.storage.letters, LETTERS):
-            message = decode_message(letter.body, journal.shift)
-            books.restore(
-                letter.id, message, letter.route, letter.attempts, letter.error, letter.at - journal.shift
-            )
+        # Those that may be on their way into the storage are not missing there.
+        here = [] if journal.pending else [id for id, one in books.dead.items() if one.message is not None]
+        letters = await journal.read(self.storage.letters, LETTERS)
+        for id in set(here) - {letter.id for letter in letters}:
+            books.dead.pop(id, None)
+        for letter in letters:
+            if letter.id not in books.dead:
+                message = decode_message(letter.body, journal.shift)
+                at = letter.at - journal.shift
+                books.restore(letter.id, message, letter.route, letter.attempts, letter.error, at)
+
+    async def _read_paused(self) -> None:
+        journal, found = self.journal, set[str]()
         cursor: str | None = None
         while True:
             page = await journal.read(
                 self.storage.conversations, user=None, tenant=None, status=None, stage=None, paused=True,
                 cursor=cursor, limit=1000,
             )  # fmt: skip
-            self.paused.update(conversation.key for conversation in page.items)
+            found.update(conversation.key for conversation in page.items)
             cursor = page.cursor
             if cursor is None:
                 break
-        await self.courier.open()
-        await self.inbox.open()
-        self._intake.line.changed()
-        if self.inbox.behind:
-            self._nursery.start_soon(self.inbox.run, name="ccm recovery")
+        self.paused.clear()
+        self.paused.update(found)
 
     def handling(self, route: Route) -> Route:
         """A route whose handler is not asked in conversations that a human has taken over, and whose

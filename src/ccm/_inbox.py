@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, final
 
-import outcome as outcome_lib
 import trio
 
 from ._core.admission import Displace, Refuse, Verdict, Wait
@@ -195,15 +194,17 @@ class Inbox:
         now = self._dispatcher.now()
         if isinstance(result, Repeated):
             error = self._intake.repetition(pending.message, self._first(pending.message, result), now)
-            pending.tell(outcome_lib.Error(error))
+            pending.tell(None, error)
         else:
             record = self._enter(pending, now)
             record.turn_id = result.seq
             record.sealed = False
             self._last_seq = max(self._last_seq, result.seq)
             self._let_in(record, pending, now)
-            pending.tell(outcome_lib.Value(record))
-        self._dispatcher.changed(now)
+            pending.tell(record)
+        dispatcher = self._dispatcher
+        if dispatcher.watched or self._scheduler.timers.next < dispatcher.wake:
+            dispatcher.changed(now)
 
     def lost(self, pending: Pending, error: StorageError) -> None:
         """The storage has failed: the sender is told, or the message lives without it. O(log n)."""
@@ -214,14 +215,14 @@ class Inbox:
             record = self._enter(pending, now)
             record.turn_id = -record.id
             self._let_in(record, pending, now)
-            pending.tell(outcome_lib.Value(record))
+            pending.tell(record)
         else:
             self._intake.count_refusal(pending.message, Reason.STORAGE, now)
             told = StorageError(
                 f"the message {pending.message.id!r} was not accepted: {error}", unknown=error.unknown
             )
             told.__cause__ = error
-            pending.tell(outcome_lib.Error(told))
+            pending.tell(None, told)
         self._dispatcher.changed(now)
 
     def withdrawn(self, pending: Pending) -> None:
@@ -243,13 +244,17 @@ class Inbox:
 
     def _let_in(self, record: TurnRecord, pending: Pending, now: float) -> None:
         intake, message = self._intake, pending.message
-        decision: Decision = _PROCEED
+        decision: Decision | None = None
         if record.ordered and (message.on_busy or pending.route.busy) is not OnBusy.ENQUEUE:
             decision = intake.meet(message, pending.route, now)
         if self._scheduler.waiting >= self._scheduler.queue_limit:
             intake.make_room(record.priority, now)
-        intake.place(record, decision, now)
-        intake.accept_sides(message, pending.sides, pending.limited, now)
+        if decision is None:
+            intake.let_in(record, now)
+        else:
+            intake.place(record, decision, now)
+        if pending.sides:
+            intake.accept_sides(message, pending.sides, pending.limited, now)
 
     def _first(self, message: Message, result: Repeated) -> Any:
         """What stands for the message that this one repeats."""
@@ -276,6 +281,12 @@ class Inbox:
                 await self.open()
             except StorageError as error:
                 log.warning("messages that wait in the storage cannot be read: %s", error)
+            self._intake.line.let_in(self._dispatcher.now())
+
+    async def look_again(self) -> None:
+        """Another program may have put messages into the storage, and nothing of ours is on its way there."""
+        if not self.behind:
+            await self._read_page()
             self._intake.line.let_in(self._dispatcher.now())
 
     def storage_works(self) -> None:

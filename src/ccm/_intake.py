@@ -51,7 +51,7 @@ class Intake:
         self._books = dispatcher.books
         self._bus = dispatcher.bus
         self._load = dispatcher.load
-        self._let_in = self._enter if self._load is None else self._enter_unless_shed
+        self.let_in = self._enter if self._load is None else self._enter_unless_shed
         self._changes = dispatcher.changes
         self._timeline = dispatcher.recorder.timeline
         tenants = Tenants(config)
@@ -149,7 +149,7 @@ class Intake:
             self._displace(verdict, now)
         record = self.record_of(message, route, priority, self._books.messages, now)
         if decision is None:
-            self._let_in(record, now)
+            self.let_in(record, now)
         else:
             self.place(record, decision, now)
         record.asked = asked
@@ -196,7 +196,7 @@ class Intake:
         record = self.record_of(message, route, priority, self._books.sides, now)
         if self.inbox is not None:
             record.turn_id = -record.id  # the numbers above 0 are the storage's
-        self._let_in(record, now)
+        self.let_in(record, now)
         record.asked = True  # its reply, if any, goes to nobody
 
     def session_of(self, conversation: str) -> Session | None:
@@ -257,7 +257,7 @@ class Intake:
         changes: Any = self._changes
         if isinstance(decision, (Proceed, Bounce)):  # what has been accepted is not refused any more
             record.not_before = 0.0 if isinstance(decision, Bounce) else decision.not_before
-            self._let_in(record, now)
+            self.let_in(record, now)
         elif isinstance(decision, Join):
             changes.join(decision.host, record, decision.not_before, now)
             self._announce(record, now)

@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar, final
 
-import outcome as outcome_lib
 import trio
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
@@ -26,6 +25,8 @@ T = TypeVar("T")
 _RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
 """Seconds between two attempts of a settlement that a failing storage has refused."""
 _READERS = 4
+_LOOK = 1.0
+"""Seconds between two looks at what other programs may have changed."""
 log = logging.getLogger("ccm.storage")
 
 
@@ -59,6 +60,7 @@ class Journal:
     Attributes:
         shift: what turns Trio's time into seconds since 1970.
         failing: the storage's last error, or None while it works.
+        outside: called when another program has changed what is stored, with nothing on its way.
         closed: set when `run` has ended.
         commits, written, failures: batches and operations that are durable, and batches that failed.
     """
@@ -82,6 +84,7 @@ class Journal:
         self._closing = False
         self._scope = trio.CancelScope(shield=True)
         self.closed = trio.Event()
+        self.outside: Callable[[], Awaitable[object]]
         self._one = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(_READERS)
 
@@ -157,7 +160,7 @@ class Journal:
             with self._scope:
                 while not (self._closing and not self._queue):
                     if not self._queue:
-                        await self._park()
+                        await self._idle()
                         continue
                     if self._delay:
                         await self._wait(self._delay)
@@ -169,6 +172,21 @@ class Journal:
             for item in left:
                 item.failed(StorageError("the manager ended before this was written", unknown=True))
             self.closed.set()
+
+    async def _idle(self) -> None:
+        """Wait for work; look now and then whether another program has changed what is stored."""
+        if not (self.storage.shared and self.failing is None):
+            await self._park()
+            return
+        with trio.move_on_after(_LOOK):
+            await self._park()
+            return
+        # Nothing of our own is on its way now, so whatever is new is somebody else's.
+        try:
+            if not self._queue and await trio.to_thread.run_sync(self.storage.changed, limiter=self._one):
+                await self.outside()
+        except StorageError as error:
+            log.warning("changes of another program cannot be read: %s", error)
 
     @property
     def _prompted(self) -> bool:
@@ -249,6 +267,8 @@ class Prompt(ABC):
     def __init__(self, operation: Operation | None) -> None:
         self.operation = operation
         self.task: trio.lowlevel.Task | None = None
+        self._result: Any = None
+        self._error: Exception | None = None
 
     async def wait(self, journal: Journal) -> Any:
         """Wait for the result.
@@ -256,7 +276,14 @@ class Prompt(ABC):
         When cancelled before it is being written, it is taken back; after that, the end is waited for.
         """
         self.task = current_task()
-        return await wait_task_rescheduled(lambda _: self.abort(journal))
+        await wait_task_rescheduled(lambda _: self.abort(journal))
+        return self.outcome()
+
+    def outcome(self) -> Any:
+        """The result, or the error raised; for a task that has been woken. O(1)."""
+        if self._error is not None:
+            raise self._error
+        return self._result
 
     def abort(self, journal: Journal) -> Abort:
         """The task that waits has been cancelled. O(queued)."""
@@ -277,10 +304,11 @@ class Prompt(ABC):
     def failed(self, error: StorageError) -> bool:
         """See `Item`."""
 
-    def tell(self, result: outcome_lib.Outcome[Any]) -> None:
-        """Wake whoever waits."""
+    def tell(self, result: Any, error: Exception | None = None) -> None:
+        """Wake whoever waits. O(1)."""
+        self._result, self._error = result, error
         if self.task is not None:
-            reschedule(self.task, result)
+            reschedule(self.task)
 
 
 @final
@@ -291,10 +319,10 @@ class _Call(Prompt):
         """Nothing was promised."""
 
     def done(self, result: Any) -> None:
-        self.tell(outcome_lib.Value(result))
+        self.tell(result)
 
     def failed(self, error: StorageError) -> bool:
-        self.tell(outcome_lib.Value(None) if self.operation is None else outcome_lib.Error(_copy(error)))
+        self.tell(None, None if self.operation is None else _copy(error))
         return False
 
 

@@ -112,4 +112,4 @@ class Line:
             return Abort.SUCCEEDED
 
         entered: TurnRecord = await wait_task_rescheduled(abort)
-        return entered
+        return entered if sender.pending is None else sender.pending.outcome()

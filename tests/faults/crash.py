@@ -2,8 +2,8 @@
 with what the file holds: `python -m tests.faults.crash --kills 2000`.
 
 The bot is a child process (forked, so that a life costs milliseconds) with a real SQLite file and real fsync.
-It writes a line into a pipe for everything that it tells anybody: a message was accepted, a handler starts,
-an outcome was told, a reply was delivered. What is in the pipe was said, whatever happened to the process then.
+It writes a line into a pipe for everything that it tells anybody: a message was accepted, a handler
+starts, an outcome was told, a reply was delivered. What is in the pipe was said, whatever happened then.
 The last life ends in peace.
 """
 

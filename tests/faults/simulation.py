@@ -176,7 +176,10 @@ class World:
                     await manager.wait_idle()
             statistics = manager.statistics()
             statistics.check()
-            if manager._intake.inbox.on_its_way or manager._dispatcher.books.tools.durable.journal.pending:
+            inbox, durable = manager._intake.inbox, manager._durable
+            assert inbox is not None
+            assert durable is not None
+            if inbox.on_its_way or durable.journal.pending:
                 self.find("at the end of a life something is on its way")
             if statistics.slots_in_use or statistics.sessions.active or statistics.senders:
                 self.find(f"at the end of a life something is held: {statistics}")

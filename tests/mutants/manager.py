@@ -112,7 +112,7 @@ MANAGER = (
         "an id is remembered before its message", "trap 2", INTAKE,
         "            if isinstance(verdict, Wait):\n",
         "            if admission.window is not None:\n"
-        "                admission.window.put((message.tenant, message.id), Any, now)  # type: ignore[arg-type]\n"
+        "                admission.window.put((message.tenant, message.id), Any, now)\n"
         "            if isinstance(verdict, Wait):\n",
         (ASKING,),
     ),

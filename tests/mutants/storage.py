@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 SIMULATION = "tests/faults/test_simulation.py"
 DURABLE = "tests/storage/test_durable.py"
+OUTBOX = "tests/storage/test_outbox.py"
 CRASH = "tests/faults/test_crash.py"
 
 INBOX = "_inbox.py"
@@ -46,7 +47,7 @@ STORAGE = (
         "an outcome that was refused is forgotten", "G1", SETTLING,
         "        self._tell(None)\n        return True\n",
         "        self._tell(None)\n        return False\n",
-        (DURABLE,),
+        (OUTBOX,),
     ),
     Mutant(
         "taken up in the order of waking", "G2", INBOX,
@@ -68,7 +69,8 @@ STORAGE = (
     ),
     Mutant(
         "what is on its way takes no place", "G8", INBOX,
-        "        self._reserved.add(message.conversation, message.tenant)\n        self._journal.put(pending)\n",
+        "        self._reserved.add(message.conversation, message.tenant)\n"
+        "        self._journal.put(pending)\n",
         "        self._reserved.total += 1\n"
         "        self._reserved.conversations[message.conversation] = 1\n"
         "        self._reserved.tenants[message.tenant] = 1\n"
@@ -115,7 +117,7 @@ STORAGE = (
         "a reply that failed lets the next one pass", "outbox G2", COURIER,
         "            self.box.again(delivery, now + max(delay, at_least))\n            return\n",
         "            self.box.delivered(delivery)\n            self.box.put(delivery)\n            return\n",
-        (DURABLE,),
+        (OUTBOX,),
     ),
     Mutant(
         "a delivered reply stays in the outbox", "outbox", COURIER,
@@ -143,7 +145,8 @@ STORAGE = (
     ),
     Mutant(
         "settled messages stay in the inbox", "G1", WRITER,
-        "        run(\"DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))\", (json.dumps([*known]),))\n",
+        "        run(\"DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))\","
+        " (json.dumps([*known]),))\n",
         "",
         (CRASH,),
     ),

@@ -1,9 +1,7 @@
-"""A manager with a storage: what is accepted, told, kept, taken up again, delivered; on virtual time."""
+"""A manager with a storage: what is accepted, told, kept, and taken up again; on virtual time."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,66 +9,15 @@ import trio
 
 import ccm
 from ccm import (
-    Config,
     ConversationManager,
     Message,
-    OnBusy,
     Overflow,
-    Reply,
-    RetryPolicy,
-    Router,
     Turn,
-    events,
 )
-from ccm.storage import Operation, Settle
 from tests.faults.disk import Disk
 from tests.manager.kit import say, simulated
 
-ONCE = RetryPolicy(attempts=1)
-
-
-class Slow(Disk):
-    """Every commit takes a second, and fails as often as it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__("slow")
-        self.fail: list[bool] = []
-
-    def latency(self) -> float:
-        return 1.0
-
-    def commit(self, operations: Any) -> list[Any]:
-        if self.fail:
-            unknown = self.fail.pop(0)
-            raise ccm.StorageError("made to fail", unknown=unknown)
-        return super().commit(operations)
-
-
-async def echo(turn: Turn) -> str:
-    await trio.sleep(0.5)
-    return f"re {turn.text}"
-
-
-@asynccontextmanager
-async def kept(
-    handler: Any, disk: Disk, deliver: Any = None, **settings: Any
-) -> AsyncIterator[ConversationManager]:
-    config = Config(**{"debug": True, "rate_limit": None, "drain": 100} | settings)
-    async with ccm.open_manager(handler, config=config, storage=disk, deliver=deliver) as manager:
-        yield manager
-
-
-async def leave(disk: Disk, *messages: Message, **settings: Any) -> None:
-    """Have messages accepted by a manager that ends before they are answered."""
-
-    async def never(turn: Turn) -> None:
-        await trio.sleep_forever()
-
-    async with kept(never, disk, **{"drain": 0} | settings) as manager:
-        for message in messages:
-            await manager.submit(message)
-        await trio.sleep(1)
-
+from .durable_kit import Slow, echo, kept, leave
 
 # -- accepted, told ----------------------------------------------------------------------------------------
 
@@ -281,7 +228,7 @@ async def test_whoever_was_told_that_it_was_cancelled_is_not_answered_later() ->
 
 @simulated
 async def test_messages_from_before_come_first_and_say_so() -> None:
-    disk, seen = Disk("d"), []
+    disk, seen = Disk("d"), list[Any]()
     await leave(disk, *(say(text) for text in "abc"))
 
     async def handler(turn: Turn) -> None:
@@ -297,7 +244,7 @@ async def test_messages_from_before_come_first_and_say_so() -> None:
 @pytest.mark.parametrize("overflow", [Overflow.REJECT_NEW, Overflow.WAIT])
 @simulated
 async def test_a_backlog_larger_than_the_queue_is_worked_off_before_anybody_new(overflow: Overflow) -> None:
-    disk, seen = Disk("d"), []
+    disk, seen = Disk("d"), list[Any]()
     await leave(disk, *(say(str(n), conversation=f"c{n}") for n in range(300)))
 
     async def handler(turn: Turn) -> None:
@@ -344,9 +291,9 @@ async def test_a_deadline_that_passes_between_two_lives_is_kept() -> None:
 
 @simulated
 async def test_an_edited_message_is_taken_up_as_it_was_last() -> None:
-    disk, seen = Disk("d"), []
+    seen: list[str] = []
 
-    async def handler(turn: Turn) -> str | None:
+    async def handler(turn: Turn) -> None:
         seen.append(turn.text)
         if turn.text == "first":
             await trio.sleep_forever()
@@ -370,257 +317,3 @@ async def test_an_edited_message_is_taken_up_as_it_was_last() -> None:
         await manager.retract("1")
         await manager.wait_idle()
     assert seen == ["first", "first", "better"]
-
-
-# -- replies -----------------------------------------------------------------------------------------------
-
-
-@simulated
-async def test_replies_are_delivered_in_order_and_tried_again() -> None:
-    disk, got = Disk("d"), []
-    failures = {"re b": 2, "re d": 1}
-
-    async def deliver(reply: Reply, message: Message) -> None:
-        if failures.get(reply.text, 0):
-            failures[reply.text] -= 1
-            raise ConnectionError
-        got.append((reply.turn_id, reply.text, message.text))
-
-    async with kept(echo, disk, deliver) as manager:
-        for text in "abcd":
-            await manager.submit(say(text))
-        await manager.wait_idle()
-        assert manager.statistics().storage["delivery_retries"] == 3
-        assert manager.statistics().storage["delivered"] == 4
-    assert got == [(n + 1, f"re {text}", text) for n, text in enumerate("abcd")]
-    assert not disk.outbox
-
-
-@simulated
-async def test_a_reply_that_cannot_be_delivered_becomes_a_dead_letter_and_the_next_one_follows() -> None:
-    disk, got = Disk("d"), []
-
-    async def deliver(reply: Reply, message: Message) -> None:
-        if reply.text == "re a":
-            raise ConnectionError("gone")
-        got.append(reply.text)
-
-    async with kept(echo, disk, deliver, delivery_retry=RetryPolicy(attempts=3, base=1, cap=1)) as manager:
-        receipt = await manager.submit(say("a"))
-        await manager.submit(say("b"))
-        await manager.wait_idle()
-        assert (await receipt.outcome()).name == "replied"
-        (letter,) = manager.dead_letters()
-        assert (letter.route, letter.attempts, letter.text) == ("(delivery)", 3, "a")
-    assert got == ["re b"]
-    assert [letter.route for letter in disk.kept.values()] == ["(delivery)"]
-
-
-@simulated
-async def test_replies_from_before_are_delivered_once_more_with_the_same_number() -> None:
-    disk, got = Disk("d"), []
-
-    async def never(reply: Reply, message: Message) -> None:
-        await trio.sleep_forever()
-
-    async def deliver(reply: Reply, message: Message) -> None:
-        got.append((reply.turn_id, reply.text))
-
-    async with kept(echo, disk, never, drain=2) as manager:
-        await manager.submit(say("a"))
-        await manager.submit(say("b", conversation="d"))
-    assert sorted(disk.outbox) == [1, 2]
-    async with kept(echo, disk, deliver) as manager:
-        await manager.wait_idle()
-    assert sorted(got) == [(1, "re a"), (2, "re b")]
-
-
-@simulated
-async def test_more_replies_than_fit_are_read_from_the_storage_later() -> None:
-    disk, got = Disk("d"), []
-
-    async def quick(turn: Turn) -> str:
-        return turn.text
-
-    async def deliver(reply: Reply, message: Message) -> None:
-        await trio.sleep(0.25)
-        got.append((message.conversation, int(reply.text)))
-
-    async with kept(quick, disk, deliver, conversation_limit=1000, queue_limit=10_000, drain=1e5) as manager:
-        manager._dispatcher.books.tools.durable.courier.box._limit = 10  # type: ignore[union-attr]
-        for number in range(200):
-            await manager.submit(say(str(number), conversation=f"c{number % 5}"))
-        await manager.wait_idle()
-        manager._dispatcher.books.tools.durable.courier.box._check()  # type: ignore[union-attr]
-    assert sorted(number for _, number in got) == [*range(200)]
-    for key in {key for key, _ in got}:
-        numbers = [number for conversation, number in got if conversation == key]
-        assert numbers == sorted(numbers)
-
-
-# -- repetitions -------------------------------------------------------------------------------------------
-
-
-@simulated
-async def test_a_repeated_message_gets_the_receipt_of_the_first() -> None:
-    disk = Slow()
-    async with kept(echo, disk) as manager:
-        receipts: list[Any] = []
-
-        async def send() -> None:
-            try:
-                receipts.append(await manager.submit(say("a", id="x")))
-            except ccm.Duplicate as repeated:
-                receipts.append(repeated.receipt)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(3):
-                nursery.start_soon(send)
-        assert [receipt.turn_id for receipt in receipts] == [1, 1, 1]
-        assert {str((await receipt.outcome()).reply) for receipt in receipts} == {"re a"}
-        assert manager.statistics().rejected["duplicate"] == 2
-    assert disk.seq == 1
-
-
-@simulated
-async def test_a_message_that_is_repeated_after_a_restart_gets_the_outcome_of_the_first() -> None:
-    disk = Disk("d")
-    async with kept(echo, disk) as manager:
-        await manager.ask(say("a", id="x"))
-    async with kept(echo, disk) as manager:
-        with pytest.raises(ccm.Duplicate) as caught:
-            await manager.submit(say("a", id="x"))
-        receipt = caught.value.receipt
-        assert receipt is not None
-        outcome = await receipt.outcome()
-        assert isinstance(outcome, ccm.Replied)
-        assert (str(outcome.reply), receipt.position, receipt.estimated_wait) == ("re a", 0, 0.0)
-
-
-# -- failures ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("unknown", [False, True])
-@simulated
-async def test_a_failing_storage_accepts_nothing_and_says_so(unknown: bool) -> None:
-    disk = Slow()
-    disk.fail = [unknown]
-    async with kept(echo, disk) as manager, manager.events() as stream:
-        with pytest.raises(ccm.StorageError, match="was not accepted: made to fail") as caught:
-            await manager.submit(say("a", id="x"))
-        assert caught.value.unknown == unknown
-        failed = await anext(stream)
-        while not isinstance(failed, events.StorageFailed):
-            failed = await anext(stream)
-        assert failed.unknown == unknown
-        statistics = manager.statistics()
-        assert statistics.rejected["storage"] == statistics.received == 1
-        assert "made to fail" in statistics.storage["failing"]
-        assert str(await manager.ask(say("a", id="x"))) == "re a"  # the same id again is safe
-        assert manager.statistics().storage["failing"] is None
-
-
-@simulated
-async def test_outcomes_that_a_failing_storage_refuses_are_written_when_it_works() -> None:
-    disk = Slow()
-    async with kept(echo, disk) as manager:
-        receipt = await manager.submit(say("a"))
-        disk.fail = [False, False, False]
-        outcome = await receipt.outcome()
-        assert outcome.name == "replied"  # it is not held back, and not pretended to be saved
-        assert manager.statistics().storage["unsealed"] == 1
-        assert not disk.turns
-        await trio.sleep(20)
-        assert disk.turns[1].outcome == "replied"
-        assert manager.statistics().storage["unsealed"] == 0
-
-
-@simulated
-async def test_a_bot_may_go_on_without_its_storage() -> None:
-    disk = Slow()
-    disk.fail = [False] * 3
-    async with kept(echo, disk, on_storage_failure="degrade") as manager:
-        assert [str(await manager.ask(say(text))) for text in "abcd"] == ["re a", "re b", "re c", "re d"]
-        assert manager.statistics().storage["unjournaled"] == 3
-    assert [settle.said[0].text for settle in disk.turns.values()] == ["d"]
-
-
-@simulated
-async def test_a_storage_that_cannot_be_opened_is_an_error_at_once() -> None:
-    class Locked(Disk):
-        def open(self) -> None:
-            raise ccm.StorageError("somebody else has it")
-
-    with pytest.raises(ccm.StorageError, match="somebody else"):
-        async with kept(echo, Locked("d")):
-            raise AssertionError
-
-
-# -- dead letters ------------------------------------------------------------------------------------------
-
-
-@simulated
-async def test_dead_letters_outlive_the_process() -> None:
-    disk = Disk("d")
-
-    async def broken(turn: Turn) -> None:
-        raise ValueError("no")
-
-    async with kept(broken, disk, retry=ONCE) as manager:
-        for text in "ab":
-            with pytest.raises(ccm.HandlerFailed):
-                await manager.ask(say(text, conversation=text))
-    async with kept(broken, disk, retry=ONCE) as manager:
-        assert [(letter.id, letter.text) for letter in manager.dead_letters()] == [(1, "a"), (2, "b")]
-        with pytest.raises(ccm.HandlerFailed) as caught:
-            await manager.ask(say("c"))
-        assert caught.value.dead_letter == 3
-
-
-# -- what others do with messages --------------------------------------------------------------------------
-
-
-@simulated
-async def test_merged_messages_are_settled_together() -> None:
-    disk, batches = Disk("d"), []
-
-    class Watching(Disk):
-        def commit(self, operations: Any) -> list[Any]:
-            batches.append([op for op in operations if isinstance(op, Settle)])
-            return super().commit(operations)
-
-    disk = Watching("d")
-    async with kept(echo, disk, on_busy=OnBusy.MERGE) as manager:
-        receipts = [await manager.submit(say(text)) for text in "abc"]
-        outcomes = [(await receipt.outcome()).name for receipt in receipts]
-    assert outcomes == ["replied", "replied", "merged"]
-    (together,) = [batch for batch in batches if len(batch) == 2]
-    assert [said.text for said in together[0].said] == ["b", "c", "re b\nc"]
-    assert together[1].said == ()
-
-
-@simulated
-async def test_side_turns_have_numbers_of_their_own() -> None:
-    router, seen = Router(), []
-
-    @router.route("watch", answers=False, ordered=False)
-    async def watch(turn: Turn) -> None:
-        seen.append(turn.id)
-
-    router.route("chat")(echo)
-    disk = Disk("d")
-    async with kept(router, disk) as manager:
-        for text in "ab":
-            await manager.ask(say(text))
-    assert sorted(disk.turns) == [1, 2]
-    assert all(number < 0 for number in seen)
-    assert len(set(seen)) == 2
-
-
-def test_operations_are_values() -> None:
-    assert Operation is not None
-    assert Settle(
-        seq=1, conversation="c", tenant="", user="u", route="r", outcome="replied", accepted=0, ended=1
-    ) == Settle(
-        seq=1, conversation="c", tenant="", user="u", route="r", outcome="replied", accepted=0, ended=1
-    )

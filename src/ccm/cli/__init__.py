@@ -1,4 +1,4 @@
-"""The command `ccm`: `demo`, `simulate`, `replay` and `config`."""
+"""The command `ccm`: `demo`, `simulate`, `replay`, `conversations`, `dead-letters`, `storage`, `config`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from . import _config, _demo, _replay, _simulate
+from . import _config, _conversations, _demo, _letters, _replay, _simulate, _storage
 from ._console import INTERRUPTED, MISSED, USAGE, UsageError, say
 
 __all__ = ["main"]
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"ccm {version('ccm')}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (_demo, _simulate, _replay, _config):
+    for module in (_demo, _simulate, _replay, _conversations, _letters, _storage, _config):
         module.add_to(commands)
     return top
 

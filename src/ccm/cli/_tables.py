@@ -237,6 +237,20 @@ def bar(what: str, total: int, counted: str) -> Iterator[Callable[[int, int], No
         yield lambda done, count: progress.update(task, completed=done, count=count, refresh=True)
 
 
+def print_rows(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], note: str) -> None:
+    """A plain table, and a line below it."""
+    console = make_console()
+    if rows:
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        console.print(table)
+    if note:
+        console.print(Text(note, style="dim"))
+
+
 def print_crash(proof: Proof) -> None:
     """What became of the messages of a bot that was killed again and again."""
     console = make_console()

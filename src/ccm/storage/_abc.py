@@ -45,6 +45,14 @@ class Storage(ABC):
     durable = True
     """Whether what `commit` has returned from survives the end of the process."""
 
+    shared = False
+    """Whether other programs may change what it holds meanwhile, so that `changed` is worth asking."""
+
+    def changed(self) -> bool:
+        """Whether another program has changed something since the last time this was asked. Called from the
+        thread that commits, between two commits."""
+        return False
+
     def latency(self) -> float:
         """Seconds of Trio's time that the next commit of a storage takes that does not block; for
         simulations."""

@@ -12,7 +12,7 @@ from .._message import Message, Priority, Reply
 from .._outcome import Cancelled, Failed, Merged, Replied
 
 _NONE = (None, None, None, None)
-_quoted = json.encoder.encode_basestring_ascii
+quoted = json.encoder.encode_basestring_ascii
 _KEYS = ("conversation", "user", "id", "tenant", "channel")
 
 
@@ -35,14 +35,14 @@ def encode_message(message: Message, shift: float) -> str:
     rare = (message.priority, message.sent_at, message.deadline, message.on_busy)
     if rare == _NONE and not message.metadata:
         # What nearly every message has, at a third of the cost.
-        rest = f', "channel": {_quoted(channel)}' if channel else ""
+        rest = f', "channel": {quoted(channel)}' if channel else ""
         if tenant:
-            rest += f', "tenant": {_quoted(tenant)}'
+            rest += f', "tenant": {quoted(tenant)}'
         if message.generated_id:
             rest += ', "generated": true'
         return (
-            f'{{"conversation": {_quoted(conversation)}, "user": {_quoted(user)}, "text": {_quoted(text)},'
-            f' "id": {_quoted(id)}{rest}}}'
+            f'{{"conversation": {quoted(conversation)}, "user": {quoted(user)}, "text": {quoted(text)},'
+            f' "id": {quoted(id)}{rest}}}'
         )
     return _encode_all(message, shift)
 

@@ -53,6 +53,7 @@ class SqliteStorage(Storage):
     """
 
     kind = "sqlite"
+    shared = True
 
     def __init__(self, path: str | os.PathLike[str], *, owned: bool = True) -> None:
         self.path = Path(path)
@@ -63,6 +64,7 @@ class SqliteStorage(Storage):
         self._readers: SimpleQueue[Reader] = SimpleQueue()
         self._file = -1
         self._failed: str | None = None
+        self._seen = -1
         self._traces = False  # the write-ahead log may hold what was erased
 
     def __repr__(self) -> str:
@@ -195,6 +197,11 @@ class SqliteStorage(Storage):
         if not os.fstat(self._file).st_nlink:
             self._failed = "its file was deleted or replaced while it was in use"
             self._usable()
+
+    def changed(self) -> bool:
+        (version,) = self._usable().execute("PRAGMA data_version").fetchone()
+        before, self._seen = self._seen, version
+        return bool(version != before)
 
     # -- transactions ----------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from . import _sqlite_archive as archive
-from ._codec import clean
+from ._codec import clean, quoted
 from ._records import (
     Accept,
     Accepted,
@@ -72,15 +72,16 @@ class Writer:
         repeated: dict[int, Repeated] = {}
         if any(operation.message_id for operation in accepts):
             repeated = self._repeated(accepts, seqs)
+        # The body is quoted once more by hand: the general encoder takes five times as long.
         rows = [
-            (own, op.conversation, op.tenant, op.user, op.at, op.body)
+            f"[{own},{quoted(op.conversation)},{quoted(op.tenant)},{quoted(op.user)},{op.at!r},{quoted(op.body)}]"
             for own, op in zip(seqs, accepts, strict=True)
             if own not in repeated
         ]
         self._run(
             "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT value->>0, value->>1,"
             " value->>2, value->>3, value->>4, value->>5 FROM json_each(?)",
-            (json.dumps(rows),),
+            (f"[{','.join(rows)}]",),
         )
         self._last_seq = seqs[-1]
         letters = [op.letter for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
