@@ -116,8 +116,8 @@ def operations() -> st.SearchStrategy[Operation]:
 
 
 def fitting(storage: Storage, batch: list[Operation], now: float) -> list[Operation]:
-    """The batch: settlements get conversation and user of a message that waits, messages one time and a window
-    of 3 seconds."""
+    """The batch: settlements get conversation and user of a message that waits, messages one time and a
+    window of 3 seconds."""
     known = {stored.seq: json.loads(stored.body) for stored in storage.recover(0, 1000)}
     seqs = sorted(known)
     fitted: list[Operation] = []
