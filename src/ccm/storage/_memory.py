@@ -196,9 +196,13 @@ class MemoryStorage(Storage):
                 self._inbox[seq].attempts += 1
             case Rewrite(seq, body) if seq in self._inbox:
                 self._inbox[seq].body = body
-            case Retract(seq, message_id) if seq in self._turns:
-                room = self._rooms[self._turns[seq].conversation]
-                room.retract(seq, None if message_id is None else clean(message_id))
+            case Retract(seq, message_id):
+                turn = self._turns.get(seq)
+                # Without its turn it may still be there: others spoke in the turn of an erased user.
+                for room in self._rooms.values() if turn is None else [self._rooms[turn.conversation]]:
+                    room.retract(
+                        seq, None if message_id is None else clean(message_id), cold=turn is not None
+                    )
             case Delivered(seq, letter):
                 self._outbox.pop(seq, None)
                 if letter is not None:

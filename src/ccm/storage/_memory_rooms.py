@@ -80,15 +80,15 @@ class Room:
         self.archived = [entry for entry in self.archived if not goes(entry)]
         return dropped
 
-    def retract(self, seq: int, message_id: str | None) -> None:
-        """Take a turn out, or what was said in one message of it."""
+    def retract(self, seq: int, message_id: str | None, *, cold: bool) -> None:
+        """Take a turn out, or what was said in one message of it; `cold`: look among archived lines too."""
 
         def goes(entry: Entry) -> bool:
             return entry.turn_id == seq and message_id in (None, entry.message_id)
 
         if any(map(goes, self.lines)):
             self.lines = [entry for entry in self.lines if not goes(entry)]
-        else:
+        elif cold:
             self.archived = [entry for entry in self.archived if not goes(entry)]
 
     def forget(self, user: str, shared: set[int], *, alone: bool) -> int:
