@@ -47,8 +47,10 @@ class Turn:
 
     @property
     def redelivered(self) -> bool:
-        """Whether the message comes from the storage after a restart: a handler may have begun with it
-        before, and its side effects may be there already."""
+        """Whether the message comes from the storage after a restart.
+
+        Then a handler may have begun with it before, and its side effects may be there already.
+        """
         return self._record.extras is not None and self._record.extras.redelivered
 
     @property
