@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager
 from itertools import islice
-from typing import Any, TypeVar, final
+from typing import Any, Self, TypeVar, final
+
+import trio
 
 from ._journal import Journal
 from .storage import (
@@ -26,6 +30,29 @@ Stages = Mapping[str, Collection[str]]
 DAY = 86400.0
 PIECE = 200
 """Lines that are read from the storage at a time for an export."""
+
+
+@final
+class Lines:
+    """The lines of an export: an async iterator of dicts. Reads in pieces, so cancelling it ends it soon."""
+
+    def __init__(self, journal: Journal, lines: Iterator[dict[str, Any]]) -> None:
+        self._journal = journal
+        self._lines = lines
+        self._piece: deque[dict[str, Any]] = deque()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> dict[str, Any]:
+        """The next line."""
+        if self._piece:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._piece.extend(await self._journal.read(lambda: [*islice(self._lines, PIECE)]))
+        if not self._piece:
+            raise StopAsyncIteration
+        return self._piece.popleft()
 
 
 @final
@@ -226,17 +253,17 @@ class Conversations:
         """Figures of the turns that ended between two times (seconds since 1970)."""
         return await self._read(self._storage.analytics, since, until)
 
-    async def export(self, key: str | None = None) -> AsyncIterator[dict[str, Any]]:
+    @asynccontextmanager
+    async def export(self, key: str | None = None) -> AsyncIterator[Lines]:
         """Everything of a conversation, or of all, as dicts for JSON Lines; memory does not grow with it.
 
-        Close the iterator (`contextlib.aclosing`) when leaving the loop early.
+        Use: `async with manager.conversations.export() as lines: async for line in lines: ...`. What is
+        exported is what there is when the block is entered.
         """
         await self._journal.flush()
         lines = self._storage.export(key)
         try:
-            while piece := await self._journal.read(lambda: [*islice(lines, PIECE)]):
-                for line in piece:
-                    yield line
+            yield Lines(self._journal, lines)
         finally:
             close: Callable[[], None] | None = getattr(lines, "close", None)
             if close is not None:

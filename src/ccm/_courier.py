@@ -61,7 +61,7 @@ class Courier:
         """Whether there is anybody to deliver replies to."""
         return self._deliver is not None
 
-    async def open(self) -> None:
+    async def open(self) -> None:  # noqa: ASYNC910 - part of opening a manager
         """Take up what was not delivered before."""
         if self.delivers:
             self.box.missed = True
@@ -101,7 +101,7 @@ class Courier:
             self._hire()
             self._tell_idlers()
 
-    async def _bring(self, delivery: Delivery) -> None:
+    async def _bring(self, delivery: Delivery) -> None:  # noqa: ASYNC910 - as `deliver` does
         assert self._deliver is not None
         message = decode_message(delivery.body, self._journal.shift)
         reply = Reply(delivery.text, metadata=json.loads(delivery.metadata), turn_id=delivery.seq)
@@ -147,7 +147,7 @@ class Courier:
         self.box.wake(self._dispatcher.now())
         self._hire()
 
-    async def _refill(self) -> None:
+    async def _refill(self) -> None:  # noqa: ASYNC910 - part of a carrier
         """Read from the storage what there was no room for."""
         self._refilling = True
         try:

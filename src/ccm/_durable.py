@@ -20,7 +20,7 @@ from ._journal import Journal
 from ._message import Message
 from ._settling import Settler
 from ._worker import Deliver
-from .storage import Attempted, Operation, Retract, Rewrite, Storage
+from .storage import Attempted, Retract, Rewrite, Storage
 from .storage._codec import decode_message, encode_message
 
 if TYPE_CHECKING:
@@ -115,17 +115,17 @@ class Durable:
         repetitions after a restart are counted before they begin."""
         handler, paused, journal = route.handler, self.paused, self.journal
 
-        async def handle(turn: Turn) -> Any:
+        async def handle(turn: Turn) -> Any:  # noqa: ASYNC910 - as the handler does
             record = turn._record
             if record.extras is not None and record.extras.redelivered and record.sealed is False:
                 await self._count(record, journal)
             if paused and record.key in paused:
-                return None
+                return None  # noqa: ASYNC910
             return await handler(turn)
 
         return attrs.evolve(route, handler=handle) if route.answers else route
 
-    async def _count(self, record: TurnRecord, journal: Journal) -> None:
+    async def _count(self, record: TurnRecord, journal: Journal) -> None:  # noqa: ASYNC910 - for `handle`
         """Note that a message is handled again before it is: it may be what ends the process."""
         if record.more.counted:
             await trio.lowlevel.checkpoint()
@@ -171,10 +171,6 @@ class Durable:
         if record.extras is not None and record.extras.answered_in is not None:
             turn = record.extras.answered_in
         await self.journal.call(Retract(turn.turn_id, None if whole else record.message.id))
-
-    async def commit(self, operations: list[Operation]) -> list[Any]:
-        """Commit operations one after the other; their results."""
-        return [await self.journal.call(operation) for operation in operations]
 
     def _pause(self, key: str, paused: bool) -> None:
         """A conversation is paused or resumed, and the storage has it. O(1)."""

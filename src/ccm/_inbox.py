@@ -266,13 +266,13 @@ class Inbox:
 
     # -- taken up after a restart ----------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self) -> None:  # noqa: ASYNC910 - part of opening a manager
         """Take up what the storage holds from before, as much as there is room for."""
         while self._more and not self._backlog:
             await self._read_page()
             self.take_up(self._dispatcher.now())
 
-    async def run(self) -> None:
+    async def run(self) -> None:  # noqa: ASYNC910 - a task of its own
         """Read the rest, page by page, as room is made for it."""
         while self._more:
             await self._wanted.wait()
@@ -283,7 +283,7 @@ class Inbox:
                 log.warning("messages that wait in the storage cannot be read: %s", error)
             self._intake.line.let_in(self._dispatcher.now())
 
-    async def look_again(self) -> None:
+    async def look_again(self) -> None:  # noqa: ASYNC910 - the journal's task reads
         """Another program may have put messages into the storage, and nothing of ours is on its way there."""
         if not self.behind:
             await self._read_page()

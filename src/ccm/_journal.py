@@ -152,7 +152,7 @@ class Journal:
             assert self._task is not None
             reschedule(self._task)
 
-    async def run(self) -> None:
+    async def run(self) -> None:  # noqa: ASYNC910 - a task of its own
         """Commit until closed. Shielded: what has been accepted is settled also while all else ends."""
         self._task = current_task()
         commit = self._in_thread if self.storage.blocking else self._inline
@@ -201,14 +201,16 @@ class Journal:
 
         await wait_task_rescheduled(abort)
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, seconds: float) -> None:  # noqa: ASYNC910 - part of that task
         """Let a failing storage alone for a while, unless somebody waits for an answer, or at the end."""
         closing = self._closing
-        with trio.move_on_after(min(seconds, _RETRY_FIRST) if closing else seconds):
+        with trio.move_on_after(min(seconds, _RETRY_FIRST) if closing else seconds):  # noqa: ASYNC912
             while self._closing == closing and (closing or not self._prompted):
                 await self._park()
 
-    async def _commit(self, batch: list[Item], commit: Callable[[Any], Awaitable[list[Any]]]) -> None:
+    async def _commit(  # noqa: ASYNC910 - part of that task
+        self, batch: list[Item], commit: Callable[[Any], Awaitable[list[Any]]]
+    ) -> None:  # fmt: skip
         self._writing = batch
         started = self.clock()
         operations = [item.operation for item in batch if item.operation is not None]
@@ -217,7 +219,7 @@ class Journal:
         except StorageError as error:
             self._writing = []
             self._after_failure(batch, error)
-            return
+            return  # noqa: ASYNC910
         self._writing = []
         self._since = self.clock() if self._queue else started
         self.commits += 1

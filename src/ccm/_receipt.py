@@ -55,7 +55,7 @@ class Receipt:
     def __init__(self, record: Any, queue: Queue) -> None:
         self._record = record
         self._queue = queue
-        self.turn_id = record.turn_id
+        self.turn_id: int = record.turn_id
 
     @property
     def position(self) -> int:

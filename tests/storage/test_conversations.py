@@ -86,7 +86,7 @@ async def test_what_was_never_answered_is_kept_and_marked() -> None:
         return "done"
 
     storage = MemoryStorage()
-    config = Config(rate_limit=None, limit=1, max_wait={"NORMAL": 1})
+    config = Config(rate_limit=None, limit=1, max_wait={ccm.NORMAL: 1})
     async with ccm.open_manager(slow, config=config, storage=storage) as manager:
         receipts = [await manager.submit(say(text, conversation=text)) for text in "ab"]
         assert [(await receipt.outcome()).name for receipt in receipts] == ["replied", "expired"]
@@ -130,7 +130,7 @@ async def test_a_move_sees_what_came_in_between() -> None:
                 between.clear()
                 storage.commit([Annotate(conversation="c", at=1.0, fields={"stage": "customer"})])
 
-        talk._check_move = meanwhile  # type: ignore[method-assign]
+        talk._check_move = meanwhile
         with pytest.raises(ValueError, match="must follow 'customer', got 'lead'"):
             await talk.set_stage("c", "lead")
         found = await talk.get("c")
@@ -232,10 +232,10 @@ def test_search_export_archive_and_figures_with_a_file(tmp_path: Path) -> None:
                 await manager.ask(say(f"number {number}", conversation=f"c{number % 4}"))
             assert len(await talk.search("number 7")) == 2
             assert len(await talk.search("num", user="ada", limit=100)) == 20
-            async with contextlib.aclosing(talk.export()) as lines:
+            async with talk.export() as lines:
                 kinds = [line["type"] async for line in lines]
             assert (kinds.count("conversation"), kinds.count("entry")) == (4, 40)
-            async with contextlib.aclosing(talk.export("c1")) as lines:
+            async with talk.export("c1") as lines:
                 async for line in lines:
                     assert line["key"] == "c1"
                     break

@@ -75,7 +75,8 @@ async def every_kind_of_handler() -> None:
     ccm.open_manager(plain)  # type: ignore[arg-type]
     ccm.open_manager(number)  # type: ignore[arg-type]
     ccm.open_manager(reply, config={"limit": 5})  # type: ignore[arg-type]
-    ccm.open_manager(reply, storage="bot.db")  # type: ignore[arg-type]
+    ccm.open_manager(reply, storage="bot.db", stages={"": ["lead"]})
+    ccm.open_manager(reply, storage=5)  # type: ignore[arg-type]
     ccm.open_manager(reply, timeout=5)  # type: ignore[call-arg]
 
 

@@ -137,7 +137,7 @@ class Crasher:
     def _child(self, pipe: int) -> NoReturn:
         try:
             trio.run(Life(self._job, self._messages, self._accepted, pipe).run)
-        except BaseException as error:  # the parent's code must not run on here
+        except BaseException as error:  # noqa: ASYNC103 - the parent's code must not run on here
             say(f"ccm: a life ended by {error!r}")
             os._exit(1)
         os._exit(0)
