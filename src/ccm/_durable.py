@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from . import _events as events
+from ._conversations import Conversations, Stages
 from ._core.history import History, HistoryEntry
 from ._core.routes import Route
 from ._courier import Courier
@@ -42,8 +43,9 @@ class Durable:
     """
 
     def __init__(
-        self, storage: Storage, intake: Intake, deliver: Deliver | None, nursery: trio.Nursery
-    ) -> None:
+        self, storage: Storage, intake: Intake, deliver: Deliver | None, nursery: trio.Nursery,
+        stages: Stages | None = None,
+    ) -> None:  # fmt: skip
         self._intake = intake
         self._dispatcher = dispatcher = intake._dispatcher
         self._nursery = nursery
@@ -54,6 +56,7 @@ class Durable:
         self.settler = Settler(self.journal, dispatcher, self.courier)
         self.paused: set[str] = set()
         self.journal.outside = self._look_again
+        self.conversations = Conversations(self.journal, stages, self._pause, self._forget)
         intake.journal = self.journal
         intake.inbox = self.inbox
         dispatcher.settler = self.settler
@@ -172,6 +175,25 @@ class Durable:
     async def commit(self, operations: list[Operation]) -> list[Any]:
         """Commit operations one after the other; their results."""
         return [await self.journal.call(operation) for operation in operations]
+
+    def _pause(self, key: str, paused: bool) -> None:
+        """A conversation is paused or resumed, and the storage has it. O(1)."""
+        if paused:
+            self.paused.add(key)
+        else:
+            self.paused.discard(key)
+
+    def _forget(self, user: str) -> None:
+        """Nothing of a user stays in memory. O(live turns + sessions + dead letters)."""
+        dispatcher, now = self._dispatcher, self._dispatcher.now()
+        for record in [record for record in dispatcher.changes.live() if record.message.user == user]:
+            dispatcher.cancel(record, "forget", now)
+        for session in dispatcher.sessions:
+            if user in session.users:
+                session.history = None
+        dead = dispatcher.books.dead
+        for id in [id for id, one in dead.items() if one.message is not None and one.message.user == user]:
+            del dead[id]
 
     def check(self, message: Message) -> None:
         """Raise unless the message can be stored."""

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ._books import DeadLetter
+from ._conversations import Conversations
 from ._core.alerts import Alert
+from ._errors import StorageError
 from ._inbox import Unwatched
 from ._message import Message, Priority
 from ._policies import RetryPolicy
@@ -35,6 +37,22 @@ class Facilities(ABC):
         """The active alerts, critical ones first, then the oldest; none without rules. O(n log n)."""
         watch = self._dispatcher.books.tools.watch
         return () if watch is None else watch.active
+
+    # -- conversations ---------------------------------------------------------------------------
+
+    @property
+    def conversations(self) -> Conversations:
+        """The conversations that the storage keeps: history, stages, search, people who take over.
+
+        Raises:
+            StorageError: the manager has no storage.
+        """
+        durable = self._dispatcher.books.tools.durable
+        if durable is None:
+            raise StorageError(
+                "this manager keeps no conversations; open it with open_manager(..., storage='bot.db')"
+            )
+        return durable.conversations
 
     # -- services --------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from ._alerts import OnAlert, Watch
 from ._books import Books
 from ._bus import Bus
 from ._config import Config
+from ._conversations import Stages
 from ._core.alerts import AlertRules
 from ._core.routes import Handler, Route, Router, check_handler
 from ._core.scheduler import Scheduler
@@ -65,7 +66,7 @@ def _routes(handler: Handler | Router, config: Config, fallback: Handler | None)
 
 def _assemble(
     routes: tuple[Route, ...], config: Config, deliver: Deliver | None, nursery: trio.Nursery,
-    exits: AsyncExitStack, storage: Storage | None,
+    exits: AsyncExitStack, storage: Storage | None, stages: Stages | None,
 ) -> ConversationManager:  # fmt: skip
     sessions = SessionTable(
         max_sessions=config.max_sessions if config.enabled else _UNBOUNDED, timeout=config.session_timeout
@@ -84,7 +85,7 @@ def _assemble(
     tools.load = dispatcher.load
     intake = Intake(routes, config, dispatcher)
     if storage is not None:
-        tools.durable = durable = Durable(storage, intake, deliver, nursery)
+        tools.durable = durable = Durable(storage, intake, deliver, nursery, stages)
         intake.use(tuple(durable.handling(route) for route in routes))
     return ConversationManager._create(config, dispatcher, intake)
 
@@ -123,7 +124,7 @@ async def open_manager(
     handler_or_router: Handler | Router, *, config: Config | None = None,
     storage: Storage | str | os.PathLike[str] | None = None,
     deliver: Deliver | None = None, fallback: Handler | None = None, alerts: AlertRules | None = None,
-    on_alert: OnAlert | None = None,
+    on_alert: OnAlert | None = None, stages: Stages | None = None,
 ) -> AsyncIterator[ConversationManager]:  # fmt: skip
     """Open a manager: `async with ccm.open_manager(handler) as manager: ...`.
 
@@ -144,6 +145,8 @@ async def open_manager(
         fallback: async handler that answers for turns that were shed, expired or failed for good.
         alerts: when somebody should look; `AlertRules()` is a start, None looks at nothing. Alerts are
             events, and `manager.alerts` has the active ones.
+        stages: with a storage, which stages of a conversation may follow which, as `{"": ["lead"], "lead":
+            ["customer", "lost"]}`; "" is that of a new one. None allows every move.
         on_alert: async function called as `on_alert(event)` with each `events.AlertRaised` and
             `events.AlertCleared`, one after the other; needs `alerts`. What it raises is logged and counted;
             it has 5 seconds, and nothing is looked at meanwhile.
@@ -168,7 +171,7 @@ async def open_manager(
         async with AsyncExitStack() as exits, trio.open_nursery() as nursery:
             if kept is not None:
                 await _open_storage(kept, exits)
-            manager = _assemble(routes, config, deliver, nursery, exits, kept)
+            manager = _assemble(routes, config, deliver, nursery, exits, kept, stages)
             if alerts is not None:
                 tools = manager._dispatcher.books.tools
                 tools.watch = Watch(alerts, manager._dispatcher, on_alert)

@@ -125,6 +125,8 @@ class Settler:
         if addressee is None:
             return None
         reply = record.answer()
+        if not reply.text and not reply.metadata:
+            return None  # there is nothing to say
         return Delivery(
             seq=record.turn_id, conversation=record.key, body=encode_message(addressee, self._journal.shift),
             text=reply.text, metadata=encode_metadata(reply.metadata),
