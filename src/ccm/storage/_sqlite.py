@@ -100,27 +100,42 @@ class SqliteStorage(Storage):
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False,
             cached_statements=256,
         )  # fmt: skip
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA cache_size = -16000")
-        if readonly:
-            connection.execute("PRAGMA query_only = ON")
+        try:
+            if not readonly:
+                self._version(connection)  # before anything in the file is changed
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA cache_size = -16000")
+            if readonly:
+                connection.execute("PRAGMA query_only = ON")
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """The version of the file's schema.
+
+        Raises:
+            StorageError: it is newer than this program, or the file belongs to another one.
+        """
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if version > _schema.VERSION:
+            raise StorageError(
+                f"{self.path} has version {version} of the schema, this is older; update ccm, which knows "
+                f"version {_schema.VERSION}"
+            )
+        if version == 0 and tables > 0:
+            raise StorageError(f"{self.path} is no storage of ccm; name another file")
+        return int(version)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN IMMEDIATE")
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        newer = version > _schema.VERSION
-        foreign = version == 0 and tables > 0
-        if newer or foreign:
-            connection.execute("ROLLBACK")
-            why = "is no storage of ccm" if foreign else f"has version {version} of the schema, this is older"
-            what = "name another file" if foreign else f"update ccm, which knows version {_schema.VERSION}"
-            raise StorageError(f"{self.path} {why}; {what}")
         try:
-            for number in range(version, _schema.VERSION):
+            # Once more: now nobody else changes it.
+            for number in range(self._version(connection), _schema.VERSION):
                 for statement in _statements(_schema.MIGRATIONS[number]):
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {_schema.VERSION}")

@@ -1,0 +1,156 @@
+"""Space: full disks, bounds of what is remembered, archives and vacuum, long and odd texts."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ccm import StorageError
+from ccm.storage import Accept, Accepted, Archive, Letter, Repeated, SqliteStorage, _shared, _sqlite_write
+from tests.storage.kit import accept, body, found, keys, talk, texts
+
+FULL = """
+import resource, signal, sys
+from ccm import StorageError
+from ccm.storage import SqliteStorage
+from tests.storage.kit import accept
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+storage = SqliteStorage(sys.argv[1])
+storage.open()
+accept(storage)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+last, error = 1, None
+while error is None and last < 10_000:
+    try:
+        last = accept(storage, text="x" * 5000)
+    except StorageError as refused:
+        error = refused
+print(last, error.unknown, error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+try:
+    accept(storage)
+    print("goes on")
+except StorageError as refused:
+    print(refused)
+storage.close()
+storage.open()
+print(len(storage.recover(0, 100_000)), accept(storage), storage.check())
+storage.close()
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[SqliteStorage]:
+    storage = SqliteStorage(tmp_path / "chat.db")
+    storage.open()
+    yield storage
+    storage.close()
+
+
+def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
+    """It is final for the object; nothing accepted is lost, and a new start goes on."""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path / "chat.db")], cwd=root, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.splitlines()
+    last, unknown, error = first.split(" ", 2)
+    assert int(last) > 10
+    assert unknown == "True"
+    assert "cannot write to the storage" in error
+    assert "the disk may be failing" in error
+    assert "is not used any more" in second
+    kept, number, wrong = third.split(" ", 2)
+    # What nobody could tell may be there as well.
+    assert int(kept) in (int(last), int(last) + 1)
+    assert int(number) == int(kept) + 1
+    assert wrong == "[]"
+
+
+def test_a_full_disk_is_told_and_it_goes_on_once_there_is_room(storage: SqliteStorage) -> None:
+    connection = storage._connection
+    assert connection is not None
+    seq = accept(storage)
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages + 4}")
+    error = None
+    while error is None:
+        try:
+            seq = accept(storage, text="x" * 5000)
+        except StorageError as refused:
+            error = refused
+    assert "full; make room on the disk" in str(error)
+    assert not error.unknown
+    assert len(storage.recover(0, 1000)) == seq
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert accept(storage, text="x" * 5000) == seq + 1
+    assert len(storage.recover(0, 1000)) == seq + 1
+
+
+def test_long_and_odd_texts(storage: SqliteStorage) -> None:
+    long = ("wörter ohne Ende " * 3000)[:32768]
+    talk(storage, text=long, answer="half \ud83d here", conversation="odd")
+    talk(storage, text="before\0after", answer="\ud800\ud800", conversation="odd")
+    assert texts(storage, "odd") == [long, "half \ufffd here", "before\ufffdafter", "\ufffd\ufffd"]
+    assert found(storage, "after") == ["before\ufffdafter"]
+    assert found(storage, "half \udfff here") == ["half \ufffd here"]
+    storage.commit([Archive("odd", 0.0, 300.0)])
+    assert texts(storage, "odd")[0] == long
+    assert storage.check() == []
+
+
+def test_archives_take_little_space_and_vacuum_gives_it_back(storage: SqliteStorage) -> None:
+    rng = random.Random(1)
+    vocabulary = ["".join(rng.choices("abcdefghij", k=6)) for _ in range(500)]
+    for number in range(1500):
+        talk(storage, text=" ".join(rng.choices(vocabulary, k=30)), conversation=f"c{number % 20}")
+    storage.vacuum()
+    before = storage.health().bytes
+    everything = [texts(storage, f"c{n}") for n in range(20)]
+    assert storage.commit([Archive(None, 1e9, 1e9)]) == [20]
+    assert found(storage, vocabulary[0]) == []
+    storage.vacuum()
+    assert storage.health().bytes < 0.5 * before
+    assert [texts(storage, f"c{n}") for n in range(20)] == everything
+    assert keys(storage, status="open") == []
+    assert storage.check() == []
+
+
+def test_letters_are_bounded(storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sqlite_write, "MAX_LETTERS", 10)
+    for number in range(1, 31):
+        talk(storage, letter=number)
+    assert [letter.id for letter in storage.letters(100)] == list(range(21, 31))
+    assert all(isinstance(letter, Letter) and letter.error == "oops" for letter in storage.letters(100))
+    assert _shared.MAX_LETTERS == 100_000
+
+
+def test_remembered_ids_are_bounded_and_the_oldest_go_first(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sqlite_write, "MAX_SEEN", 50)
+    monkeypatch.setattr(_sqlite_write, "PRUNED", 10)
+
+    def handed_in(number: int) -> Accepted | Repeated:
+        (result,) = storage.accept(
+            [Accept(conversation="c", tenant="t", user="ada", body=body("ada", "x"), at=100.0 + number,
+                    message_id=f"m{number}")]
+        )  # fmt: skip
+        return result
+
+    for number in range(200):
+        assert isinstance(handed_in(number), Accepted)
+    assert storage._connection is not None
+    (kept,) = storage._connection.execute("SELECT count(*) FROM seen").fetchone()
+    assert 50 <= kept < 60
+    assert isinstance(handed_in(199), Repeated)
+    assert isinstance(handed_in(151), Repeated)
+    assert isinstance(handed_in(100), Accepted)
