@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import attrs
 
-from . import context, fresh, reference, workloads
+from . import context, fresh, reference, storage, workloads
 from ._measure import Absent, Measure, Void, interleave
 from ._table import Reach, Row
 
 RATE = "msg/s"
+MILLION = 1_000_000
 
 
 @attrs.frozen(kw_only=True)
@@ -105,7 +106,33 @@ def _contexts() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = {case.row.name: case for case in (*_intake(), *_rivals(), *_sizes(), *_contexts())}
+def _storage() -> list[Case]:
+    page, found = Reach("<=", 5.0, "figure"), Reach("<=", 50.0, "figure")
+    return [
+        _case(
+            "durable", "submit from 500 senders, SQLite, real fsync", storage.durable, "memory",
+            storage.memory, Reach(">=", 0.4), n=30_000, quick=500,
+        ),
+        _case(
+            "durable_lone", "submit from one sender, SQLite", storage.lone, "bare SQLite commit",
+            storage.bare, Reach("<=", 1.5), unit="µs", n=300, quick=5,
+        ),
+        _case(
+            "history", "a page of 50 in a million lines", storage.history, reach=page, unit="ms", n=MILLION,
+            quick=1000, most_rounds=1,
+        ),
+        _case(
+            "search", "a word that 20 of a million lines have", storage.search_rare, reach=found, unit="ms",
+            n=MILLION, quick=1000, most_rounds=1,
+        ),
+        _case(
+            "search_common", "two words that 10,000 of a million lines have", storage.search_common,
+            reach=found, unit="ms", n=MILLION, quick=1000, most_rounds=1,
+        ),
+    ]  # fmt: skip
+
+
+CASES = {case.row.name: case for case in (*_intake(), *_rivals(), *_sizes(), *_contexts(), *_storage())}
 
 
 def measure(case: Case, *, rounds: int, quick: bool = False) -> Row:

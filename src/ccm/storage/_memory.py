@@ -204,8 +204,8 @@ class MemoryStorage(Storage):
                         seq, None if message_id is None else clean(message_id), cold=turn is not None
                     )
             case Delivered(seq, letter):
-                self._outbox.pop(seq, None)
-                if letter is not None:
+                was_there = self._outbox.pop(seq, None) is not None
+                if letter is not None and was_there:  # else its user has been forgotten
                     self._bury(letter)
             case Discard(id):
                 return self._letters.pop(id, None) is not None

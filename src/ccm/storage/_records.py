@@ -173,7 +173,7 @@ class Retract:
 @final
 @attrs.frozen
 class Delivered:
-    """The reply of this turn has been delivered, or has become `letter`."""
+    """The reply of this turn has been delivered, or becomes `letter`; nothing happens if it is gone."""
 
     seq: int
     letter: Letter | None = None

@@ -62,7 +62,7 @@ class SqliteStorage(Storage):
         self._connection: sqlite3.Connection | None = None
         self._writer: Writer
         self._readers: SimpleQueue[Reader] = SimpleQueue()
-        self._file = -1
+        self._identity: tuple[int, int] | None = None
         self._failed: str | None = None
         self._seen = -1
         self._traces = False  # the write-ahead log may hold what was erased
@@ -86,7 +86,8 @@ class SqliteStorage(Storage):
                 self._migrate(connection)
                 for _ in range(_READERS):
                     self._readers.put(Reader(self._connect(readonly=True)))
-            self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            found = os.stat(self.path)
+            self._identity = (found.st_dev, found.st_ino)
             self._writer = Writer(connection)
             if self._owned:
                 owner = f"process {os.getpid()}"
@@ -173,10 +174,6 @@ class SqliteStorage(Storage):
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
-        if self._file >= 0:
-            # Only now: closing a file gives up all locks that the process has on it, SQLite's too.
-            os.close(self._file)
-            self._file = -1
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -209,7 +206,12 @@ class SqliteStorage(Storage):
 
     def _look(self) -> None:
         """Whether the file is still the one that was opened."""
-        if not os.fstat(self._file).st_nlink:
+        # Not by a descriptor kept open: closing it would give up all locks that the process has on the file.
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
             self._failed = "its file was deleted or replaced while it was in use"
             self._usable()
 

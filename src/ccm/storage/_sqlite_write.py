@@ -254,8 +254,8 @@ class Writer:
             case Retract(seq, message_id):
                 self._retract(seq, message_id)
             case Delivered(seq, letter):
-                run("DELETE FROM outbox WHERE seq = ?", (seq,))
-                if letter is not None:
+                was_there = run("DELETE FROM outbox WHERE seq = ?", (seq,)).rowcount
+                if letter is not None and was_there:  # else its user has been forgotten
                     self._bury(letter)
             case Discard(letter_id):
                 return run("DELETE FROM letters WHERE id = ?", (letter_id,)).rowcount == 1
