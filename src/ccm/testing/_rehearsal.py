@@ -1,4 +1,4 @@
-"""A workload through a real manager on virtual time, fast: tens of thousands of messages a second."""
+"""A workload through a real manager on virtual time, fast: about ten thousand messages a second."""
 
 from __future__ import annotations
 
