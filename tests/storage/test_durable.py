@@ -264,6 +264,25 @@ async def test_a_backlog_larger_than_the_queue_is_worked_off_before_anybody_new(
 
 
 @simulated
+async def test_nobody_passes_a_message_of_his_conversation_that_is_still_in_the_storage() -> None:
+    disk, seen = Disk("d"), list[Any]()
+    await leave(disk, *(say(key, conversation=key) for key in "abc"), say("a again", conversation="a"))
+
+    async def handler(turn: Turn) -> None:
+        seen.append(turn.text)
+        await trio.sleep(1)
+
+    # There is room in the queue, but none for the conversation c, and behind it waits one of a.
+    async with kept(handler, disk, limit=1, max_sessions=2) as manager:
+        with pytest.raises(ccm.Overloaded):
+            await manager.submit(say("a at last", conversation="a"))
+        await manager.wait_idle()
+        await manager.submit(say("a at last", conversation="a"))
+        await manager.wait_idle()
+    assert seen == ["a", "b", "c", "a again", "a at last"]
+
+
+@simulated
 async def test_a_message_that_ends_the_process_again_and_again_is_given_up() -> None:
     disk = Disk("d")
     await leave(disk, say("poison", id="p"))
