@@ -240,18 +240,17 @@ class Witness:
 
 
 def crash(path: Path, kills: int, seed: int = 0, progress: bool = False) -> Witness:
-    """So many lives that end by SIGKILL, and one that does not."""
-    witness, draw = Witness(), random.Random(seed)
-    for number in range(kills):
-        seconds = draw.choice((draw.uniform(0, 0.03), draw.uniform(0, 0.15)))
+    """As many lives as it takes until so many were ended by SIGKILL, and one that ends by itself."""
+    witness, draw, number = Witness(), random.Random(seed), 0
+    while witness.kills < kills and not witness.found:
+        seconds = draw.choice((draw.uniform(0, 0.03), draw.uniform(0, 0.1)))
         lines = one_life(path, number, seed, 12, seconds, witness.repeatable)
         witness.kills += not any(line[0] == "closed" for line in lines)
         witness.hear(lines, number)
-        if progress and (number % 20 == 0 or number + 1 == kills):
-            print(f"\r{number + 1}/{kills} lives, {len(witness.found)} found", end="", file=sys.stderr)
-        if witness.found:
-            break
-    witness.hear(one_life(path, kills, seed, 0, None, witness.repeatable), kills)
+        number += 1
+        if progress and number % 20 == 0:
+            print(f"\r{witness.kills}/{kills} kills, {len(witness.found)} found", end="", file=sys.stderr)
+    witness.hear(one_life(path, number, seed, 0, None, witness.repeatable), number)
     witness.compare(path)
     return witness
 

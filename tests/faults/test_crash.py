@@ -8,9 +8,9 @@ from .crash import crash
 
 
 def test_what_was_accepted_survives_kill_9(tmp_path: Path) -> None:
-    witness = crash(tmp_path / "bot.db", 25, seed=3)
+    witness = crash(tmp_path / "bot.db", 20, seed=3)
     assert not witness.found, witness.found
-    assert witness.kills >= 10
+    assert witness.kills == 20
     assert len(witness.accepted) > 50
     assert witness.redelivered > 0
     assert witness.deliveries
