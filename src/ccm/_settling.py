@@ -92,7 +92,7 @@ class Settler:
             detail=encode_outcome(full), accepted=record.arrived + shift, ended=now + shift,
             waited=record.waited, served=served, attempts=record.attempt,
             said=self._said(record, outcome, shared), delivery=self._delivery(record, shared),
-            letter=self._letter(record, full, now),
+            letter=self._letter(record, full),
         )  # fmt: skip
         self._journal.put(Sealing(self, record, settle))
 
@@ -132,7 +132,7 @@ class Settler:
             text=reply.text, metadata=encode_metadata(reply.metadata),
         )  # fmt: skip
 
-    def _letter(self, record: TurnRecord, outcome: Outcome, now: float) -> Letter | None:
+    def _letter(self, record: TurnRecord, outcome: Outcome) -> Letter | None:
         number = outcome.dead_letter if isinstance(outcome, (Failed, Replied)) else None
         kept = None if number is None else self._dispatcher.books.dead.get(number)
         if kept is None:
