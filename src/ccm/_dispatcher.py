@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, final
 
 import trio
-from trio.lowlevel import reschedule
 
 from . import _events as events
 from ._attempts import Attempts
@@ -257,9 +256,7 @@ class Dispatcher:
         if now + self._session_timeout < self.wake:
             self.wake_at(now + self._session_timeout)
         if record.waiters is not None and record.sealed is not False:
-            waiters, record.waiters = record.waiters, None
-            for task in waiters:
-                reschedule(task)
+            record.tell_waiters()
         if self.bus.active:
             self._publish_end(record, served, now)
         if self.on_end is not None:

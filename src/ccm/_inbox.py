@@ -19,7 +19,7 @@ from ._core.busy import Decision, Proceed
 from ._core.reserve import Reserved
 from ._core.routes import Route, select
 from ._errors import Reason, StorageError
-from ._journal import Journal, Prompt
+from ._journal import Journal, Prompt, Unwatched
 from ._message import Message, OnBusy
 from ._policies import Overflow
 from ._receipt import Settled
@@ -372,18 +372,3 @@ class Inbox:
                 )
             )
         )  # fmt: skip
-
-
-@final
-class Unwatched:
-    """An operation that nobody waits for; a failing storage gets it again."""
-
-    def __init__(self, operation: Any) -> None:
-        self.operation = operation
-
-    def done(self, result: Any) -> None:
-        """It is durable."""
-
-    def failed(self, error: StorageError) -> bool:
-        """Try again."""
-        return True

@@ -328,6 +328,21 @@ class _Call(Prompt):
         return False
 
 
+@final
+class Unwatched:
+    """An operation that nobody waits for; a failing storage gets it again."""
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
+
+    def done(self, result: Any) -> None:
+        """It is durable."""
+
+    def failed(self, error: StorageError) -> bool:
+        """Try again."""
+        return True
+
+
 def _copy(error: StorageError) -> StorageError:
     """The same error for another task: raising one object in several mixes up their tracebacks."""
     copy = StorageError(str(error), unknown=error.unknown)

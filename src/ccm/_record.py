@@ -151,6 +151,12 @@ class TurnRecord(Entry):
             self.reply = Reply(self.text or "", turn_id=self.turn_id)
         return self.reply
 
+    def tell_waiters(self) -> None:
+        """Wake whoever waits for the outcome. O(waiters)."""
+        waiters, self.waiters = self.waiters, None
+        for task in waiters or ():
+            trio.lowlevel.reschedule(task)
+
     async def wait(self) -> Outcome:
         """Wait for the outcome. When cancelled, only this waiting ends."""
         if self.place == DONE and self.sealed is not False:

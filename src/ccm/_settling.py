@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
-from trio.lowlevel import reschedule
-
 from ._errors import Outcome, StorageError
 from ._journal import Journal
 from ._outcome import Cancelled, Failed, Replied
@@ -48,10 +46,7 @@ class Sealing:
         if record is None:
             return
         record.sealed = sealed
-        if record.waiters is not None:
-            waiters, record.waiters = record.waiters, None
-            for task in waiters:
-                reschedule(task)
+        record.tell_waiters()
 
 
 @final
