@@ -42,8 +42,7 @@ class Intake:
     """
 
     def __init__(self, routes: tuple[Route, ...], config: Config, dispatcher: Dispatcher) -> None:
-        self.routes = routes
-        self._only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        self.inbox: Inbox | None = None
         self._preempts = config.preempt
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
@@ -69,15 +68,17 @@ class Intake:
         self._last_id = 0
         self.line = Line(self)
         self.senders = self.line.senders
-        self.inbox: Inbox | None = None
         self.journal: Journal
         self.replayed: int | None = None
         self.closed = False
+        self.use(routes)
 
     def use(self, routes: tuple[Route, ...]) -> None:
         """Handle messages by these routes from now on."""
         self.routes = routes
-        self._only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        self._only = only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        simple = only is not None and only.busy is _ENQUEUE and self.inbox is None
+        self._simple = only if simple else None
         for route in routes:
             self._books.routes[route.name].route = route
 
@@ -129,7 +130,10 @@ class Intake:
         limited = self._limited and route.rate_limited
         decision: Decision | None = None
         verdict: Verdict | Pending
-        if self.inbox is not None:
+        if route is self._simple and message.on_busy is None:
+            # What nearly every message meets, without the questions below.
+            verdict = admission.turn(message, priority, route.ordered, limited, now)
+        elif self.inbox is not None:
             verdict = self.inbox.accept(message, route, sides, priority, limited, asked, now)
         elif (route.busy is _ENQUEUE and message.on_busy is None) or not route.ordered:
             verdict = admission.turn(message, priority, route.ordered, limited, now)

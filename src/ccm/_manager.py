@@ -43,6 +43,10 @@ class Accept(Protocol):
     def __call__(self, message: Message, now: float, *, asked: bool) -> TurnRecord | Pending | None: ...
 
 
+def _would_block(message: Message, now: float, *, asked: bool) -> None:
+    """Stands for `Intake.accept` where `submit_nowait` would always have to wait."""
+
+
 @final
 class ConversationManager(Facilities):
     """Decides which message is answered next, and gives each message one outcome.
@@ -54,6 +58,7 @@ class ConversationManager(Facilities):
     _changes: Changes
     _intake: Intake
     _accept: Accept
+    _accept_now: Accept
     _now: Callable[[], float]
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -68,6 +73,7 @@ class ConversationManager(Facilities):
         manager._changes = dispatcher.changes
         manager._intake = intake
         manager._accept = intake.accept
+        manager._accept_now = intake.accept if intake.inbox is None else _would_block
         manager._now = dispatcher.now
         return manager
 
@@ -139,9 +145,7 @@ class ConversationManager(Facilities):
         Raises:
             trio.WouldBlock: `submit` would have to wait for room; nothing has happened.
         """
-        if self._intake.inbox is not None:
-            raise trio.WouldBlock
-        record = self._accept(message, self._now(), asked=False)
+        record = self._accept_now(message, self._now(), asked=False)
         if type(record) is not TurnRecord:
             raise trio.WouldBlock
         return Receipt(record, self._dispatcher)
