@@ -237,9 +237,10 @@ class Intake:
         return self.admission.turn(message, priority, True, limited, now, own)
 
     def record_of(
-        self, message: Message, route: Route, priority: int, ledger: Ledger, now: float
-    ) -> TurnRecord:
-        """Count an admitted message in and make the record of its turn."""
+        self, message: Message, route: Route, priority: int, ledger: Ledger, now: float,
+        arrived: float | None = None,
+    ) -> TurnRecord:  # fmt: skip
+        """Count an admitted message in and make the record of its turn; it may have arrived before now."""
         books = self._books
         session = self._sessions.enter(
             message.conversation, message.tenant, message.channel, message.user, now
@@ -249,11 +250,13 @@ class Intake:
         books.arrivals.add(now)
         self._last_id += 1
         wait = route.max_wait if route.max_wait is not None else self._max_wait[priority]
-        expires = now + wait
+        if arrived is None:
+            arrived = now
+        expires = arrived + wait
         if message.deadline is not None and message.deadline < expires:
             expires = message.deadline
         return TurnRecord(
-            self._last_id, message, books.routes[route.name], priority, ledger, session, now, expires
+            self._last_id, message, books.routes[route.name], priority, ledger, session, arrived, expires
         )
 
     def place(self, record: TurnRecord, decision: Decision, now: float) -> None:
@@ -282,11 +285,6 @@ class Intake:
         message, window = record.message, self.admission.window
         if not message.generated_id and window is not None:
             window.put((message.tenant, message.id), record, now)
-
-    def expiry(self, message: Message, route: Route, priority: int, arrived: float) -> float:
-        """When a message that arrived at `arrived` has waited for too long. O(1)."""
-        wait = route.max_wait if route.max_wait is not None else self._max_wait[priority]
-        return arrived + wait if message.deadline is None else min(arrived + wait, message.deadline)
 
     def make_room(self, priority: int, now: float) -> None:
         """Shed what is less urgent, if anything is, for a turn that was promised its place. O(1)."""
