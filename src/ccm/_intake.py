@@ -135,8 +135,6 @@ class Intake:
             verdict = admission.turn(message, priority, route.ordered, limited, now)
         elif self.inbox is not None:
             verdict = self.inbox.accept(message, route, sides, priority, limited, asked, now)
-        elif (route.busy is _ENQUEUE and message.on_busy is None) or not route.ordered:
-            verdict = admission.turn(message, priority, route.ordered, limited, now)
         else:
             verdict, decision = self.judge(message, route, priority, limited, now)
         if verdict is not None:
