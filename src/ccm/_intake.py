@@ -22,7 +22,7 @@ from ._dispatcher import Dispatcher
 from ._errors import Duplicate, Reason, Rejected, Shed
 from ._inbox import Inbox, Pending
 from ._journal import Journal
-from ._line import Line
+from ._line import Line, Sender
 from ._message import Message, OnBusy, Priority
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -397,16 +397,13 @@ class Intake:
             raise trio.ClosedResourceError("this manager is closed; open a new one with open_manager")
         raise RuntimeError("this manager belongs to another Trio run; open one in this run")
 
-    async def arrive(
-        self, found: TurnRecord | Pending | None, message: Message, *, asked: bool
-    ) -> TurnRecord:  # fmt: skip
+    async def arrive(self, found: Pending | Sender) -> TurnRecord:
         """Wait until a message that `accept` has not let in at once has its place.
 
         Raises as `accept` does, and `StorageError`: it could not be written, or nobody knows. When cancelled
         before it is being written, nothing has happened.
         """
-        if found is None:
-            return await self.line.wait(message, asked=asked)
-        assert isinstance(found, Pending)
+        if isinstance(found, Sender):
+            return await self.line.wait(found)
         entered: TurnRecord = await found.wait(self.journal)
         return entered

@@ -352,6 +352,7 @@ class Prompt(ABC):
     def __init__(self, operation: Operation | None) -> None:
         self.operation = operation
         self.task: trio.lowlevel.Task | None = None
+        self.told = False
         self._result: Any = None
         self._error: Exception | None = None
 
@@ -360,8 +361,11 @@ class Prompt(ABC):
 
         When cancelled before it is being written, it is taken back; after that, the end is waited for.
         """
-        self.task = current_task()
-        await wait_task_rescheduled(lambda _: self.abort(journal))
+        if self.told:  # a result stands, also for a task that has been cancelled
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            self.task = current_task()
+            await wait_task_rescheduled(lambda _: self.abort(journal))
         return self.outcome()
 
     def outcome(self) -> Any:
@@ -391,7 +395,7 @@ class Prompt(ABC):
 
     def tell(self, result: Any, error: Exception | None = None) -> None:
         """Wake whoever waits. O(1)."""
-        self._result, self._error = result, error
+        self._result, self._error, self.told = result, error, True
         if self.task is not None:
             reschedule(self.task)
 

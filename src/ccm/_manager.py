@@ -28,6 +28,7 @@ from ._durable import Durable
 from ._facilities import Facilities
 from ._inbox import Pending
 from ._intake import Intake
+from ._line import Sender
 from ._message import Message, Reply
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -96,21 +97,43 @@ class ConversationManager(Facilities):
         await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
         if type(record) is not TurnRecord:
-            record = await self._intake.arrive(record, message, asked=True)
+            place = record or self._intake.line.join(message, asked=True)
+            record = await self._intake.arrive(place)  # type: ignore[arg-type]
         if record.place != DONE or record.sealed is False:
-            task = current_task()
-            waiters = record.waiters
-            if waiters is None:
-                record.waiters = waiters = [task]
-            else:
-                waiters.append(task)  # who repeated the message may be waiting already
+            await wait_task_rescheduled(self._expect(record))
+        return self._reply(record)
 
-            def abort(_: Any) -> Abort:
-                waiters.remove(task)
-                self._dispatcher.cancel(record, "caller", self._now())
-                return Abort.SUCCEEDED
+    def _begin(self, message: Message, *, asked: bool) -> TurnRecord | Pending | Sender:
+        """Take a message in, or to where it has to wait: its place among the others is fixed here."""
+        found = self._accept(message, self._now(), asked=asked)
+        return self._intake.line.join(message, asked=asked) if found is None else found
 
-            await wait_task_rescheduled(abort)
+    async def _answer(self, found: TurnRecord | Pending | Sender) -> Reply:
+        """Wait for the answer to a message that `_begin` has taken in."""
+        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
+        if record.place != DONE or record.sealed is False:
+            await wait_task_rescheduled(self._expect(record))
+        return self._reply(record)
+
+    def _expect(self, record: TurnRecord) -> Callable[[Any], Abort]:
+        """Have this task woken with the outcome; what to do when it is cancelled."""
+        task = current_task()
+        waiters = record.waiters
+        if waiters is None:
+            record.waiters = waiters = [task]
+        else:
+            waiters.append(task)  # who repeated the message may be waiting already
+
+        def abort(_: Any) -> Abort:
+            waiters.remove(task)
+            self._dispatcher.cancel(record, "caller", self._now())
+            return Abort.SUCCEEDED
+
+        return abort
+
+    @staticmethod
+    def _reply(record: TurnRecord) -> Reply:
+        """What the turn was answered, or the error for whoever asked."""
         outcome: Any = record.fate
         if outcome is not None and (error := outcome.error()) is not None:
             raise error
@@ -130,14 +153,17 @@ class ConversationManager(Facilities):
     async def _submit(self, message: Message, letter: int | None) -> Receipt:
         self._intake.replayed = letter
         try:
-            record = self._accept(message, self._now(), asked=False)
+            found = self._begin(message, asked=False)
         finally:
             self._intake.replayed = None
-        if type(record) is TurnRecord:
+        return await self._taken(found)
+
+    async def _taken(self, found: TurnRecord | Pending | Sender) -> Receipt:
+        """Wait until a message that `_begin` has taken in is accepted."""
+        if type(found) is TurnRecord:
             await cancel_shielded_checkpoint()
-        else:
-            record = await self._intake.arrive(record, message, asked=False)
-        return Receipt(record, self._dispatcher)
+            return Receipt(found, self._dispatcher)
+        return Receipt(await self._intake.arrive(found), self._dispatcher)  # type: ignore[arg-type]
 
     def submit_nowait(self, message: Message) -> Receipt:
         """`submit`, but never waits.
@@ -160,9 +186,13 @@ class ConversationManager(Facilities):
         iteration for what becomes of it.
         """
         await checkpoint_if_cancelled()
-        record = self._accept(message, self._now(), asked=True)
-        if type(record) is not TurnRecord:
-            record = await self._intake.arrive(record, message, asked=True)
+        async with self._chunks(self._begin(message, asked=True)) as chunks:
+            yield chunks
+
+    @asynccontextmanager
+    async def _chunks(self, found: TurnRecord | Pending | Sender) -> AsyncIterator[ReplyStream]:
+        """The stream of a message that `_begin` has taken in."""
+        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
         chunks = ReplyStream(record)
         if record.place == DONE:
             chunks.ended(record)

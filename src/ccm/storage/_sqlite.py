@@ -84,14 +84,14 @@ class SqliteStorage(Storage):
             with self._telling("open"):
                 self._connection = connection = self._connect(readonly=False)
                 self._migrate(connection)
+                if self._owned:
+                    owner = f"process {os.getpid()}"
+                    connection.execute("UPDATE meta SET value = ? WHERE key = 'owner'", (owner,))
                 for _ in range(_READERS):
                     self._readers.put(Reader(self._connect(readonly=True)))
             found = os.stat(self.path)
             self._identity = (found.st_dev, found.st_ino)
             self._writer = Writer(connection)
-            if self._owned:
-                owner = f"process {os.getpid()}"
-                connection.execute("UPDATE meta SET value = ? WHERE key = 'owner'", (owner,))
         except BaseException:
             self.close()
             raise
