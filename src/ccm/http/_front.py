@@ -1,0 +1,70 @@
+"""What all endpoints of one front end share."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import final
+
+import trio
+
+# The same sliding window as for messages; there is no public name for it.
+from .._core.ratelimit import RateLimiter
+from .._manager import ConversationManager
+from ._keys import Caller
+from ._settings import Settings
+
+AUDIT = logging.getLogger("ccm.audit")
+
+
+@final
+class Front:
+    """The manager, the settings, and how far the shutdown is.
+
+    Attributes:
+        manager: answers the messages.
+        settings: what is let in.
+        draining: whether the shutdown has begun: `/readyz` says so, new messages are refused.
+        drained: set when streams are to say farewell and end: no turn runs any more, or time is up.
+    """
+
+    __slots__ = ("_limiter", "drained", "draining", "manager", "settings")
+
+    def __init__(self, manager: ConversationManager, settings: Settings) -> None:
+        self.manager = manager
+        self.settings = settings
+        self.draining = False
+        self.drained = trio.Event()
+        self._limiter = RateLimiter(default=settings.rate)
+
+    def take(self, who: str) -> float:
+        """Count one request, or one message of a WebSocket, of `who` if the rate limit allows it.
+
+        Args:
+            who: `scope["ccm.limited"]` of the connection.
+
+        Returns:
+            0.0 when it is allowed, else the seconds to wait; then nothing was counted.
+        """
+        return self._limiter.take("", who, trio.current_time())
+
+    def begin_draining(self) -> None:
+        """Be ready for nothing new. Streams go on."""
+        self.draining = True
+
+    def begin_farewell(self) -> None:
+        """Let every stream say farewell and end within `settings.farewell` seconds."""
+        self.draining = True
+        self.drained.set()
+
+    def audit(self, caller: Caller, action: str, **fields: object) -> None:
+        """Note in the log `ccm.audit` what an administrator did: never texts, never keys.
+
+        Args:
+            caller: who.
+            action: what, like "forget" or "replay".
+            fields: to whom or what: ids.
+        """
+        if AUDIT.isEnabledFor(logging.INFO):
+            record = {"caller": caller.name, "tenant": caller.tenant, "action": action, **fields}
+            AUDIT.info("%s", json.dumps(record, default=str))
