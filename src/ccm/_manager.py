@@ -198,6 +198,7 @@ class ConversationManager(Facilities):
         """The stream of a message that `_begin` has taken in."""
         record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
         chunks = ReplyStream(record)
+        chunks.receipt = Receipt(record, self._dispatcher)
         if record.place == DONE:
             chunks.ended(record)
         else:

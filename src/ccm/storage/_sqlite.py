@@ -18,6 +18,7 @@ from ._records import (
     Analytics,
     Conversation,
     Delivery,
+    Ended,
     Entry,
     Forget,
     Health,
@@ -268,6 +269,10 @@ class SqliteStorage(Storage):
     def recover(self, after: int, limit: int) -> list[Stored]:
         with self._reading() as reader:
             return reader.recover(after, limit)
+
+    def ended(self, seq: int) -> Ended | None:
+        with self._reading() as reader:
+            return reader.ended(seq)
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
         with self._reading() as reader:
