@@ -8,6 +8,7 @@ import trio
 
 from ._core.lanes import DONE, RETRYING, RUNNING
 from ._errors import Outcome, StorageError
+from ._message import Message
 from ._record import TurnRecord
 
 
@@ -57,6 +58,16 @@ class Receipt:
         self._record = record
         self._queue = queue
         self.turn_id: int = record.turn_id
+
+    @property
+    def message(self) -> Message:
+        """The message that was accepted.
+
+        Raises:
+            AttributeError: it repeats one of an earlier process, of which only the outcome is known.
+        """
+        message: Message = self._record.message
+        return message
 
     @property
     def position(self) -> int:

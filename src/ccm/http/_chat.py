@@ -68,7 +68,9 @@ async def _later(exchanges: Exchanges, exchange: Exchange) -> Response:
     else:
         exchanges.keep(receipt, exchange.message)
     body = exchange.receipt(receipt)
-    return JSONResponse(body, 202, {"Location": body["url"], "Preference-Applied": "respond-async", **headers})
+    return JSONResponse(
+        body, 202, {"Location": body["url"], "Preference-Applied": "respond-async", **headers}
+    )
 
 
 async def _now(exchanges: Exchanges, exchange: Exchange) -> Response:

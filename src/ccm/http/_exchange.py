@@ -63,7 +63,7 @@ class Exchanges:
     """
 
     def __init__(self, front: Front) -> None:
-        self._front = front
+        self.front = front
         self._owners: OrderedDict[str, str] = OrderedDict()
         self._receipts: OrderedDict[int, tuple[Receipt, Message]] = OrderedDict()
         try:
@@ -113,7 +113,7 @@ class Exchanges:
         known = self._owners.get(conversation)
         if known is not None:
             return known
-        session = self._front.manager.session(conversation)
+        session = self.front.manager.session(conversation)
         if session is not None:
             return session.tenant
         stored = None if self.conversations is None else await self.conversations.get(conversation)
@@ -159,13 +159,12 @@ class Exchanges:
         if self.conversations is not None and (stored := await self._stored(message.conversation)):
             stage, qualification = stored.stage, qualified(stored)
         waited = receipt.waited
+        served = None if waited is None else max(0.0, total - waited)
         return {
             "id": message.id, "turn": receipt.turn_id, "conversation": message.conversation,
             "event": exchange.event, "stage": stage, "is_qualified": qualification,
             "reply": outcome.reply.text, "outcome": outcome.name,
-            "timings": {
-                "waited": waited, "served": None if waited is None else max(0.0, total - waited), "total": total
-            },
+            "timings": {"waited": waited, "served": served, "total": total},
         }  # fmt: skip
 
     async def _stored(self, conversation: str) -> Conversation | None:
@@ -191,4 +190,6 @@ def refusal(error: CcmError | ValueError | TypeError) -> dict[str, Any]:
     problem = problem_of(error)
     if problem is not None:
         return problem.body()
-    return ProblemError(422, "the message holds a value that is not allowed.", reason="invalid").problem.body()
+    return ProblemError(
+        422, "the message holds a value that is not allowed.", reason="invalid"
+    ).problem.body()
