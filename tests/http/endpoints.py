@@ -73,7 +73,9 @@ def router(front: Front) -> APIRouter:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_goodbye, socket, front, nursery.cancel_scope)
-                while kind == "flood":
+                if kind == "flood":
+                    nursery.start_soon(_flood, socket)
+                while kind == "rude":  # never looks whether anybody is there
                     await socket.send_text("x" * 65536)
                 while True:
                     await socket.send_text(await socket.receive_text())
@@ -89,6 +91,11 @@ async def _goodbye(socket: WebSocket, front: Front, scope: trio.CancelScope) -> 
     await front.drained.wait()
     await socket.close(1001)
     scope.cancel()
+
+
+async def _flood(socket: WebSocket) -> None:
+    while True:
+        await socket.send_text("x" * 65536)
 
 
 LOG = Log()
