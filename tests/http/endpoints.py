@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import trio
 from fastapi import APIRouter, Body, Depends, WebSocket
 from fastapi.responses import Response
 from starlette.websockets import WebSocketDisconnect
 
-from ccm.http import Front
+from ccm.http import Caller, Front
 from ccm.http._access import needs
 
 SECRET_TEXT = "my-password-is-hunter2"
@@ -56,11 +56,11 @@ def router(front: Front) -> APIRouter:
     routes = APIRouter(prefix="/api/test")
 
     @routes.post("/echo")
-    async def echo(body: Any = Body()) -> Any:
+    async def echo(body: Annotated[Any, Body()]) -> Any:
         return body
 
     @routes.get("/caller")
-    async def caller(who: Any = Depends(needs("read"))) -> Any:
+    async def caller(who: Annotated[Caller, Depends(needs("read"))]) -> Any:
         return {"name": who.name, "tenant": who.tenant}
 
     @routes.get("/hang")
