@@ -111,9 +111,16 @@ class Wire(anyio.abc.ByteStream):
 class _Server(TCPServer):
     """The protocol code of one connection. A client that has left does not hold its place any longer."""
 
+    _left = False
+
     async def _read_data(self) -> None:
         await super()._read_data()
-        await self.idle_task.stop()  # or it would wait for the next request of this client, in vain
+        self._left = True
+        await self.idle_task.stop()  # it waits for the next request of this client, in vain
+
+    async def _idle_timeout(self) -> None:
+        if not self._left:  # the end of a response starts it anew
+            await super()._idle_timeout()
 
 
 class _QuietLog(Logger):
