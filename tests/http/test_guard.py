@@ -278,3 +278,15 @@ def wait_until(done: object, seconds: float = READ) -> None:
     while not done():
         assert time.monotonic() < until, "it did not happen"
         time.sleep(0.01)
+
+
+def test_the_documentation_is_one_page_of_ours(server: Live) -> None:
+    page = server.get("/docs")
+    assert page.status == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    text = page.body.decode()
+    assert "/api/test/echo" in text
+    assert "<script" not in text
+    assert "style=" not in text
+    assert re.findall(r'(?:href|src)="(?!/)', text) == []  # nothing from elsewhere
+    assert server.get("/docs/style.css").headers["Content-Type"].startswith("text/css")
