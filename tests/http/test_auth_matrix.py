@@ -45,7 +45,7 @@ TABLE = {
     "GET /api/v1/conversations/{id}": ("read", "404"),
     "GET /api/v1/conversations/{id}/messages": ("read", "404"),
     "GET /api/v1/analytics": ("read", "403"),
-    "GET /api/v1/export": ("admin", "hidden"),
+    "GET /api/v1/export": ("admin", "403"),
     "GET /api/v1/events": ("read", "hidden"),
     "GET /api/v1/statistics": ("read", "figures"),
     "GET /api/v1/trends": ("read", "figures"),

@@ -95,7 +95,7 @@ def test_head_is_get_without_a_body(server: Live) -> None:
 
 async def refused(host: str) -> None:
     async with ccm.open_manager(endpoints_handler) as manager:
-        with pytest.raises(ccm.ConfigError, match=r"loopback address.*no keys"):
+        with trio.fail_after(2), pytest.raises(ccm.ConfigError, match=r"loopback address.*no keys"):
             await serve(manager, Settings(host=host, port=0))
 
 

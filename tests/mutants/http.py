@@ -93,7 +93,7 @@ HTTP = (
         "a client that never reads is waited for", "pitfall 1", "http/_wire.py",
         "        with trio.move_on_after(self._timeout) as self._writing:\n",
         "        with trio.move_on_after(3600) as self._writing:\n",
-        (RAW,),
+        ("tests/http/test_wire.py",),
     ),
     Mutant(
         "a client that has left holds its place", "security", "http/_wire.py",
