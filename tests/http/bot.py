@@ -1,8 +1,8 @@
 """A bot in a process of its own, for tests of its end: `python -m tests.http.bot HANDLER [DRAIN]`.
 
 It prints its URL, then what it logs. Handlers: "echo"; "takes", a second per message; "hangs" behind a
-shield; "thread", in one that nobody can end; "blocks", the whole run; "leaves" a thread that keeps the process
-alive.
+shield; "thread", in one that nobody can end; "blocks", the whole run; "leaves" a thread that keeps the
+process alive.
 """
 
 from __future__ import annotations
