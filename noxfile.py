@@ -105,6 +105,13 @@ def simulate(session: nox.Session) -> None:
 
 
 @nox.session
+def exits(session: nox.Session) -> None:
+    """End a serving process 50 times (`-- --times N`), with clients and handlers that hang."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.http.exits", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory beside other programs; prints a table."""
     session.install(".[bench]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from . import context, fresh, pools, reference, storage, workloads
+from . import aio, context, fresh, pools, reference, storage, workloads
 from ._measure import Absent, Measure, Void, interleave
 from ._table import Reach, Row
 
@@ -46,6 +46,7 @@ def _intake() -> list[Case]:
         _case(
             "ask64", "ask from 64 callers", workloads.ask64, "Trio ask64", reference.ask64, Reach(">=", 0.6)
         ),
+        _case("aio", "ask from 64 asyncio callers", aio.asyncio_ask, "the same in Trio", aio.trio_ask),
         _case("seeds", "no-op, submit_nowait", ready, seed, style, seeds),
         _case("seeds_submit", "no-op, submit", waiting, seed, style, seeds),
     ]

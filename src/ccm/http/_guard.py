@@ -22,7 +22,7 @@ from ._front import Front
 from ._json import json_error
 from ._keys import LOCAL, Caller
 from ._origins import METHODS, PREFLIGHT, SECURITY, cors, foreign, loopback_address, loopback_name
-from ._problems import MEDIA_TYPE, Problem
+from ._problems import BROKEN, MEDIA_TYPE, Problem
 from ._request import Asked, Scope, too_large
 
 Receive = Callable[[], Awaitable[Any]]
@@ -246,7 +246,7 @@ class Guard:
         except Exception as error:
             self._log_error(error, scope)
             if not out.started:
-                await _send_problem(out, Problem(status=500, detail="something went wrong here."))
+                await _send_problem(out, BROKEN)
             # A response that has begun is left without its end, and the server cuts the connection.
 
     def _log_error(self, error: Exception, scope: Scope) -> None:
@@ -307,9 +307,13 @@ class _Out:
                 await self._send(_END)
                 if self.enough is not None:
                     self.enough.cancel()
-        elif kind == "websocket.accept":
-            self.started, self._status = True, 101
+        elif kind.startswith("websocket."):
+            if kind == "websocket.accept":
+                self.started, self._status = True, 101
             await self._send(message)
+            # Once the client has gone, the server's `send` returns at once and does nothing; an endpoint
+            # that only sends would keep everybody else from running.
+            await trio.lowlevel.checkpoint()
         elif not (self.head and self.ended):
             self.ended = kind == "http.response.body" and not message.get("more_body", False)
             await self._send(message)
@@ -351,7 +355,8 @@ def _full(what: str) -> Problem:
 
 
 async def _send_problem(out: _Out, problem: Problem, headers: Pairs = ()) -> None:
-    body = json.dumps(problem.body(out.scope["path"])).encode()
+    path = out.scope["path"]
+    body = json.dumps(problem.body(path if path.startswith("/") else None)).encode()
     all_headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),
