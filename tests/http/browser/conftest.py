@@ -21,7 +21,9 @@ SHOTS = Path(__file__).parents[3] / "build" / "screenshots"
 PATIENCE = 8000  # milliseconds for what a page must show
 VIOLATIONS = """
 window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+document.addEventListener("securitypolicyviolation", (event) => {
+  window.violations.push(event.violatedDirective);
+});
 """
 
 
@@ -84,13 +86,18 @@ def complaints() -> Complaints:
     return Complaints()
 
 
-@pytest.fixture
-def context(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A fresh profile; parametrize it indirectly with options of Playwright."""
-    options = {"viewport": {"width": 1500, "height": 950}} | getattr(request, "param", {})
-    found = browser.new_context(**options)
+def new_context(browser: Any, **options: Any) -> Any:
+    """A fresh profile, which notes what its pages' policy forbids."""
+    found = browser.new_context(**{"viewport": {"width": 1500, "height": 950}} | options)
     found.set_default_timeout(PATIENCE)
     found.add_init_script(VIOLATIONS)
+    return found
+
+
+@pytest.fixture(scope="module")
+def context(browser: Any) -> Iterator[Any]:
+    """One profile for a module; what it remembers is wiped after each test that has a `page`."""
+    found = new_context(browser)
     yield found
     found.close()
 
@@ -103,6 +110,8 @@ def page(context: Any, site: Site, complaints: Complaints) -> Iterator[Any]:
     page.goto(site.url)
     yield page
     assert page.evaluate("window.violations") == []
+    page.evaluate("localStorage.clear()")
+    page.close()
     assert complaints.found == []
 
 

@@ -206,6 +206,7 @@ def test_a_lost_connection_is_taken_up_where_it_was(
         site.live.do(site.bot.open)
         expect(box.answers).to_have_text(["Once upon a time.", "you said: said without a connection"])
         box.ready()
+    page.close()
     assert site.bot.seen.count("said without a connection") == 1
     assert complaints.found == []
 
