@@ -21,7 +21,7 @@ from .live import Live, in_thread
 from .raw import connect, request, statuses, upgrade
 
 # What one must hold a key for, and what the key of another tenant gets: "404"; "403"; "hidden", an answer
-# without anything of this tenant; "figures", that, or counts of the whole service; "own", an answer about its own.
+# without anything of this tenant; "figures", that, or counts of all; "own", an answer about its own.
 TABLE = {
     "GET /": ("open", None),
     "GET /docs": ("open", None),
