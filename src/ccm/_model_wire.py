@@ -70,7 +70,7 @@ async def reading(response: httpx2.Response) -> AsyncIterator[AsyncIterator[byte
         # what is left is read under a cancelled scope: the innermost wait ends, and all of them with it.
         with trio.CancelScope() as unwinding:
             unwinding.cancel()
-            await _exhaust(chunks)
+            await _exhaust(chunks)  # noqa: ASYNC102 - cancelled already, so it cannot last
 
 
 async def _exhaust(chunks: AsyncIterator[bytes]) -> None:
