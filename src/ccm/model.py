@@ -167,11 +167,17 @@ class ChatModel:
         if self._client is None:
             raise RuntimeError(f"{self!r} is not open; put 'async with' around the manager")
         if self.limit is None:
-            return await self._ask(turn, self._client)
+            return await self._traced(turn, self._client)
         async with turn.limit(self.limit):
-            return await self._ask(turn, self._client)
+            return await self._traced(turn, self._client)
 
-    async def _ask(self, turn: Turn, client: httpx2.AsyncClient) -> Reply:
+    async def _traced(self, turn: Turn, client: httpx2.AsyncClient) -> Reply:
+        if (tracer := turn._tracer) is None:
+            return await self._ask(turn, client, {})
+        with tracer.span("model", self.model):
+            return await self._ask(turn, client, tracer.outgoing())
+
+    async def _ask(self, turn: Turn, client: httpx2.AsyncClient, headers: Mapping[str, str]) -> Reply:
         import httpx2
 
         entries = [entry for entry in await turn.history(self.history) if entry.turn_id != turn.id]
@@ -182,7 +188,7 @@ class ChatModel:
         failure: ModelError | None = None
         with answer.patience:
             try:
-                async with client.stream("POST", self.url, json=body) as response:
+                async with client.stream("POST", self.url, json=body, headers=headers) as response:
                     if response.status_code != 200:
                         raise await self._refusal(response)
                     await answer.read(response)
