@@ -10,7 +10,6 @@ import trio
 
 from ._core.history import History, HistoryEntry
 from ._core.lanes import DONE
-from ._core.routes import check_handler
 from ._extras import Steered
 from ._gather import Gathered, gather
 from ._message import Message
@@ -146,10 +145,6 @@ class Turn:
         When cancelled, all of them are. What an analyzer raises that is no `Exception` cancels the others
         and comes out.
         """
-        if (tracer := self._tracer) is not None:
-            for name, analyzer in analyzers.items():
-                check_handler(f"analyzer {name!r}", analyzer)
-            analyzers = {name: traced(tracer, "analyzer", name, fn) for name, fn in analyzers.items()}
         return await gather(self, within, analyzers)
 
     async def call(self, service: str, data: Any) -> Any:
