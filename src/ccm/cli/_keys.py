@@ -1,0 +1,1 @@
+"""`ccm keys`: make, list and revoke the API keys of a server."""
