@@ -34,12 +34,16 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "handler", nargs="?", metavar="MODULE:NAME",
-        help="who answers: an async function that takes a turn, a ccm.Router, or a function without arguments "
-        "that returns an async context manager which yields one; modules of this folder are found",
+        help="who answers: an async function that takes a turn, a ccm.Router, or a function without "
+        "arguments that returns an async context manager which yields one; also found in this folder",
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", metavar="HOST", help="address (default 127.0.0.1)")
     parser.add_argument(
-        "--port", type=whole(0, 65535), default=8000, metavar="N", help="port, 0 is any free one (default 8000)"
+        "--port",
+        type=whole(0, 65535),
+        default=8000,
+        metavar="N",
+        help="port, 0 is any free one (default 8000)",
     )
     parser.add_argument(
         "--storage", default="ccm.db", metavar="FILE",
@@ -57,7 +61,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--config", metavar="TOML", help="settings of the manager; see 'ccm config'")
     parser.add_argument(
         "--rate", type=whole(0), metavar="N",
-        help="requests that one key, or without keys one address, may make in 10 s; 0: any number (default 60)",
+        help="requests that one key, or without keys one address, may make in 10 s; 0: any number "
+        "(default 60)",
     )  # fmt: skip
     _add_model(parser)
     parser.add_argument("--log", choices=("text", "json"), default="text", help="log lines (default text)")
@@ -65,7 +70,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--log-text", action="store_true", help="also log what errors say, which may be what people wrote"
     )
-    parser.add_argument("--trace", action="store_true", help="make OpenTelemetry spans with the global provider")
+    parser.add_argument(
+        "--trace", action="store_true", help="make OpenTelemetry spans with the global provider"
+    )
     parser.add_argument("--json", action="store_true", help="print the URL as a JSON object, nothing else")
     parser.set_defaults(command=serve)
 
@@ -74,7 +81,9 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a model that answers (any server with OpenAI's chat completions)")
     group.add_argument("--model", metavar="URL", help="as http://127.0.0.1:8080/v1")
     group.add_argument("--model-name", default="default", metavar="NAME", help="its name (default 'default')")
-    group.add_argument("--model-key-env", metavar="VARIABLE", help="environment variable that holds its API key")
+    group.add_argument(
+        "--model-key-env", metavar="VARIABLE", help="environment variable that holds its API key"
+    )
     group.add_argument("--system", metavar="TEXT", help="what it is told first")
     group.add_argument(
         "--pace", type=factor, default=0.04, metavar="S",
@@ -211,7 +220,11 @@ def _tell(job: Job, url: str) -> None:
     print(f"  curl {url}/api/v1/chat -H 'Content-Type: application/json' "
           """-d '{"user": "ada", "text": "hello"}'""")  # fmt: skip
     print(f"  answers come from {job.answerer.name}")
-    print(f"  messages and conversations are kept in {kept}" if kept else "  nothing is kept: --storage FILE does")
+    print(
+        f"  messages and conversations are kept in {kept}"
+        if kept
+        else "  nothing is kept: --storage FILE does"
+    )
     print("  Ctrl-C ends it", flush=True)
 
 
@@ -220,7 +233,9 @@ def _why_not(error: OSError, settings: Any) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"{where} is in use by another program; choose another --port, or --port 0 for any free one"
     if error.errno == errno.EACCES:
-        return f"this user may not listen on {where}; choose a --port above 1023 (a proxy can stand before it)"
+        return (
+            f"this user may not listen on {where}; choose a --port above 1023 (a proxy can stand before it)"
+        )
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, __import__("socket").gaierror):
         return f"{settings.host!r} is no address of this machine; choose another --host"
     print(f"ccm: {error!r}", file=sys.stderr)

@@ -48,7 +48,8 @@ PROVIDER = (
     ("timeouts", "Holders of a permit whose turn ran into its time-out."),
 )  # fmt: skip
 SERVICE = (
-    ("received", "Items accepted by a service."), ("done", "Items handled."), ("dead", "Items failed for good."),
+    ("received", "Items accepted by a service."), ("done", "Items handled."),
+    ("dead", "Items failed for good."),
     ("cancelled", "Items given up."), ("refused", "Items not accepted."), ("retries", "Repeated attempts."),
     ("errors", "Attempts that failed."),
 )  # fmt: skip
@@ -164,9 +165,7 @@ class ManagerCollector(Collector):
             times = {label: figures.processing_time for label, figures in services.items()}
             yield self._summary("ccm_service_processing_seconds", "Length of attempts.", ("service",), times)
 
-    def _summary(
-        self, name: str, text: str, names: Labels, by_label: Mapping[Labels, LatencySummary]
-    ) -> Metric:
+    def _summary(self, name: str, text: str, names: Labels, by_label: Mapping[Any, LatencySummary]) -> Metric:
         """Count, sum and quantiles since the start; no quantile of nothing."""
         family = SummaryMetricFamily(name, text, labels=names)
         for values, summary in by_label.items():
@@ -181,7 +180,7 @@ class ManagerCollector(Collector):
 
 
 def _group(
-    prefix: str, names: Labels, by_label: Mapping[Labels, Any], fields: Iterable[tuple[str, str]]
+    prefix: str, names: Labels, by_label: Mapping[Any, Any], fields: Iterable[tuple[str, str]]
 ) -> Iterator[Metric]:
     for field, text in fields:
         counts = {values: getattr(figures, field) for values, figures in by_label.items()}
@@ -200,7 +199,7 @@ def _storage(storage: Mapping[str, Any]) -> Iterator[Metric]:
         yield _counter(f"ccm_storage_{field}", text, storage.get(field, 0))
 
 
-def _counters(name: str, text: str, names: Labels, values: Mapping[Labels, float]) -> Metric:
+def _counters(name: str, text: str, names: Labels, values: Mapping[Any, float]) -> Metric:
     family = CounterMetricFamily(name, text, labels=names)
     for labels, value in values.items():
         family.add_metric(labels, value)
@@ -211,7 +210,7 @@ def _counter(name: str, text: str, value: float) -> Metric:
     return _counters(name, text, (), {(): value})
 
 
-def _gauges(name: str, text: str, names: Labels, values: Mapping[Labels, float]) -> Metric:
+def _gauges(name: str, text: str, names: Labels, values: Mapping[Any, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=names)
     for labels, value in values.items():
         family.add_metric(labels, float(value))
@@ -235,9 +234,12 @@ def router(front: Front) -> APIRouter:
     """GET /metrics, for callers with the scope `read`."""
     api, registry = APIRouter(), registry_of(front.manager)
 
-    @api.get("/metrics", tags=["operations"], dependencies=[Depends(needs("read"))], response_class=Response,
-             summary="Figures for Prometheus",
-             responses={200: {"content": {"text/plain": {"example": "ccm_running_turns 3.0\n"}}}})  # fmt: skip
+    example = {"text/plain": {"example": "ccm_running_turns 3.0\n"}}
+
+    @api.get(
+        "/metrics", tags=["operations"], dependencies=[Depends(needs("read"))], response_class=Response,
+        summary="Figures for Prometheus", responses={200: {"content": example}},
+    )  # fmt: skip
     async def metrics(accept: Annotated[str | None, Header()] = None) -> Response:
         """All figures in Prometheus' text format, or OpenMetrics if that is asked for."""
         encode, kind = choose_encoder(accept or "")
