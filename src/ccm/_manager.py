@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
 from typing import Any, Protocol, Self, final
 
 import attrs
@@ -19,6 +20,7 @@ from trio.lowlevel import (
 
 from ._bus import EventStream
 from ._changes import Change, Changes, Stopped
+from ._checks import refuse
 from ._config import Config
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
@@ -55,6 +57,7 @@ class ConversationManager(Facilities):
     _intake: Intake
     _accept: Accept
     _now: Callable[[], float]
+    _until: float  # when a drain that has an end will be over
 
     def __init__(self, *_: object, **__: object) -> None:
         raise TypeError("ConversationManager has no public constructor; use 'async with open_manager(...)'")
@@ -69,6 +72,7 @@ class ConversationManager(Facilities):
         manager._intake = intake
         manager._accept = intake.accept
         manager._now = dispatcher.now
+        manager._until = inf
         return manager
 
     # -- messages in -----------------------------------------------------------------------------
@@ -303,21 +307,39 @@ class ConversationManager(Facilities):
                 if event in self._dispatcher.idlers:
                     self._dispatcher.idlers.remove(event)
 
-    async def drain(self) -> None:
+    async def drain(self, *, within: float | None = None) -> None:
         """Take no more messages and wait until those accepted have their outcomes, and services are idle.
 
         When cancelled, the manager goes on refusing messages.
+
+        Args:
+            within: seconds, >= 0, after which the turns that are left are cancelled; then it returns as soon
+                as they have cleaned up, or after one more second. Leaving the manager's block later waits for
+                no longer than what is left of this time. None waits as long as it takes.
+
+        Raises:
+            ConfigError: `within` is negative, infinite or no number.
         """
+        if within is not None:
+            if isinstance(within, bool) or not isinstance(within, (int, float)) or not 0 <= within < inf:
+                raise refuse("within", within, "finite seconds >= 0, or None")
+            self._until = min(self._until, self._now() + within)
         self._intake.stop(self._now())
-        await self.wait_idle()
+        with trio.CancelScope(deadline=self._until) as scope:
+            await self.wait_idle()
+        if scope.cancelled_caught:
+            self._dispatcher.abort("drain", self._now())
+            with trio.move_on_after(GRACE):
+                await self._turns_idle()
 
     async def _shut_down(self, *, at_once: bool) -> None:
         """Law G12: drain until the deadline, cancel what is left, give handlers a moment to clean up."""
         dispatcher, services = self._dispatcher, self._services
-        until = self._now() + (0.0 if at_once else self._config.drain)
+        left = max(0.0, min(self._config.drain, self._until - self._now()))
+        until = self._now() + (0.0 if at_once else left)
         try:
             self._intake.stop(self._now())
-            for seconds in (0.0 if at_once else self._config.drain, GRACE):
+            for seconds in (0.0 if at_once else left, GRACE):
                 with trio.CancelScope(shield=True, deadline=self._now() + seconds):  # noqa: ASYNC912
                     if seconds:
                         await self._turns_idle()

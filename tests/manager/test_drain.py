@@ -347,3 +347,48 @@ async def test_wait_idle_lets_messages_in_and_waits_for_all_of_them() -> None:
             await trio.sleep(1)
             await manager.submit(say("second"))
         assert trio.current_time() == 4
+
+
+@simulated
+async def test_a_drain_with_an_end_cancels_what_is_left_and_the_block_waits_no_longer() -> None:
+    handler = Recorder(takes(3))
+    async with opened(handler, limit=1, drain=50) as manager:
+        receipts = [manager.submit_nowait(say(f"{n}", f"{n}")) for n in range(4)]
+        await manager.drain(within=5)
+        assert trio.current_time() == 5
+        assert not manager.statistics().running
+    assert trio.current_time() == 5
+    outcomes = [await receipt.outcome() for receipt in receipts]
+    assert isinstance(outcomes[0], Replied)
+    assert outcomes[1:] == [Cancelled("drain")] * 3
+
+
+@simulated
+async def test_a_drain_with_an_end_ends_early_when_everything_is_answered() -> None:
+    async with opened(takes(3), drain=50) as manager:
+        receipt = manager.submit_nowait(say())
+        await manager.drain(within=5)
+        assert trio.current_time() == 3
+        with pytest.raises(Draining):
+            manager.submit_nowait(say())
+    assert isinstance(await receipt.outcome(), Replied)
+
+
+@simulated
+async def test_the_block_gets_what_is_left_of_the_drains_time() -> None:
+    async with opened(takes(30), drain=50) as manager:
+        receipt = manager.submit_nowait(say())
+        with trio.move_on_after(2):
+            await manager.drain(within=5)
+        assert trio.current_time() == 2
+    assert trio.current_time() == 5
+    assert await receipt.outcome() == Cancelled("drain")
+
+
+@simulated
+async def test_a_drains_end_is_checked() -> None:
+    async with opened(echo) as manager:
+        for wrong in (-1, float("inf"), float("nan"), True, "5"):
+            with pytest.raises(ValueError, match="within must be finite seconds"):
+                await manager.drain(within=wrong)  # type: ignore[arg-type]
+        assert isinstance(await manager.ask(say()), object)

@@ -8,6 +8,8 @@ from typing import final
 
 import trio
 
+# The same sliding window as for messages; there is no public name for it.
+from .._core.ratelimit import RateLimiter
 from .._manager import ConversationManager
 from ._keys import Caller
 from ._settings import Settings
@@ -26,13 +28,25 @@ class Front:
         drained: set when streams are to say farewell and end: no turn runs any more, or time is up.
     """
 
-    __slots__ = ("drained", "draining", "manager", "settings")
+    __slots__ = ("_limiter", "drained", "draining", "manager", "settings")
 
     def __init__(self, manager: ConversationManager, settings: Settings) -> None:
         self.manager = manager
         self.settings = settings
         self.draining = False
         self.drained = trio.Event()
+        self._limiter = RateLimiter(default=settings.rate)
+
+    def take(self, who: str) -> float:
+        """Count one request, or one message of a WebSocket, of `who` if the rate limit allows it.
+
+        Args:
+            who: `scope["ccm.limited"]` of the connection.
+
+        Returns:
+            0.0 when it is allowed, else the seconds to wait; then nothing was counted.
+        """
+        return self._limiter.take("", who, trio.current_time())
 
     def begin_draining(self) -> None:
         """Be ready for nothing new. Streams go on."""

@@ -1,0 +1,181 @@
+"""One connection, as the server's protocol code sees it: writes end in time, and can be ended at once.
+
+The protocol code shields its writes, so that a response is not cut by a cancellation. A client that stops
+reading would therefore hold its task, and the end of the server, for ever. Here each write has its own
+time-out inside of that shield.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, cast, final
+
+import anycorn
+import anyio
+import anyio.abc
+import trio
+from anycorn.logging import Logger
+from anycorn.tcp_server import TCPServer
+from anycorn.typing import ConnectionState
+from anycorn.worker_context import WorkerContext
+
+LOG = logging.getLogger("ccm.http")
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
+)
+_REFUSING = 0.5  # seconds a client that is refused may take to be told
+
+
+@final
+class Wire(anyio.abc.ByteStream):
+    """A Trio socket in the clothes the protocol code expects."""
+
+    def __init__(self, stream: trio.SocketStream, write_timeout: float) -> None:
+        self._stream = stream
+        self._timeout = write_timeout
+        self._writing: trio.CancelScope | None = None
+        self._aborted = False
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """The next bytes."""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except trio.ClosedResourceError:
+            raise anyio.ClosedResourceError from None
+        except (trio.BrokenResourceError, OSError) as error:
+            raise anyio.BrokenResourceError from error
+        if not data:
+            raise anyio.EndOfStream
+        return bytes(data)
+
+    async def send(self, item: bytes) -> None:
+        """Send all of it within the time-out, or break the connection."""
+        if self._aborted:
+            raise anyio.BrokenResourceError
+        with trio.move_on_after(self._timeout) as self._writing:
+            try:
+                await self._stream.send_all(item)
+            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.BusyResourceError) as error:
+                raise anyio.BrokenResourceError from error
+        if self._writing.cancelled_caught:
+            self.abort()
+            raise anyio.BrokenResourceError
+
+    async def send_eof(self) -> None:
+        """No more from us."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        await self._stream.aclose()
+
+    def abort(self) -> None:
+        """Break it at once: whatever reads or writes it gets an error."""
+        self._aborted = True
+        if self._writing is not None:
+            self._writing.cancel()
+        with suppress(OSError):
+            self._stream.socket.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        """The socket, for its addresses."""
+        return {anyio.abc.SocketAttribute.raw_socket: lambda: self._stream.socket}
+
+
+class _QuietLog(Logger):
+    """The protocol code's log without what clients sent: it quotes malformed headers, keys included."""
+
+    async def info(self, message: str, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
+
+    async def exception(self, message: str, *args: Any, **kwargs: Any) -> None:
+        """That it happened. The guard has logged what was worth it."""
+        LOG.error("a connection failed: %s", message)
+
+
+@final
+class Connections:
+    """All connections of a server.
+
+    Args:
+        app: the application.
+        limit: connections at a time; more are told 503.
+        max_header_bytes: of a request.
+        max_message: bytes of a WebSocket message.
+        header_timeout: seconds for the headers, and between requests.
+        write_timeout: seconds a client may leave unread what is sent to it.
+    """
+
+    def __init__(
+        self, app: Any, *, limit: int, max_header_bytes: int, max_message: int, header_timeout: float,
+        write_timeout: float,
+    ) -> None:  # fmt: skip
+        self._app = app
+        self._limit = limit
+        self._write_timeout = write_timeout
+        self._wires: dict[Wire, None] = {}  # ordered
+        self._empty = trio.Event()
+        self._empty.set()
+        self._context = WorkerContext(None)
+        self._config = config = anycorn.Config()
+        config.logger_class = _QuietLog
+        config.accesslog = None
+        config.errorlog = LOG
+        config.include_server_header = False
+        config.h11_max_incomplete_size = max_header_bytes
+        config.keep_alive_timeout = header_timeout
+        config.websocket_max_message_size = max_message
+        config.websocket_permessage_deflate = False  # 199 KiB of it can become 160 MiB
+        config.h2_max_concurrent_streams = 1  # the guard refuses HTTP/2; this bounds how often it is asked
+
+    def __len__(self) -> int:
+        return len(self._wires)
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection until it ends."""
+        if len(self._wires) >= self._limit:
+            with trio.move_on_after(_REFUSING), suppress(trio.BrokenResourceError):
+                await stream.send_all(_FULL)
+                await stream.send_eof()
+            await stream.aclose()
+            return
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # a peer that vanished is noticed by the kernel, too
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._write_timeout))
+        wire = Wire(stream, self._write_timeout)
+        self._wires[wire] = None
+        self._empty = trio.Event()
+        try:
+            server = TCPServer(
+                cast(Any, self._call), self._config, self._context, ConnectionState({}), cast(Any, wire)
+            )
+            await server.run()
+        except Exception as error:
+            # The end of one connection, whatever the reason, is not the end of the others.
+            LOG.error("a connection failed: %s", type(error).__name__)
+        finally:
+            del self._wires[wire]
+            if not self._wires:
+                self._empty.set()
+            await trio.aclose_forcefully(stream)
+
+    async def _call(self, scope: Any, receive: Any, send: Any, spawn: object, call: object) -> None:
+        await self._app(scope, receive, send)
+
+    async def finish(self) -> None:
+        """Let connections end with the response they are at; idle ones end at once."""
+        await self._context.terminated.set()
+
+    async def ended(self) -> None:
+        """Wait until there is no connection."""
+        while self._wires:
+            await self._empty.wait()
+
+    def abort(self) -> None:
+        """Break what is left."""
+        for wire in list(self._wires):
+            wire.abort()
