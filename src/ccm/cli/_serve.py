@@ -6,12 +6,13 @@ import argparse
 import errno
 import json
 import os
-import sys
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
 import attrs
-import trio
 
 import ccm
 from ccm import AlertRules, Config, ConfigError, RateLimit, StorageError
@@ -194,19 +195,23 @@ class Job:
 
 async def _run(job: Job) -> None:
     """Serve until a signal comes and everything is drained."""
-    from ccm.http import serve as serve_http
+    from ccm.http import run
 
+    await run(_open(job), job.settings, started=partial(_tell, job))
+
+
+@asynccontextmanager
+async def _open(job: Job) -> AsyncIterator[ccm.ConversationManager]:
+    """The manager, and around it whoever answers: a client is closed when no turn needs it any more."""
     async with (
         open_answerer(job.answerer) as handler,
         ccm.open_manager(handler, config=job.config, storage=job.storage, alerts=AlertRules()) as manager,
-        trio.open_nursery() as nursery,
     ):
         if job.trace:
             from ccm import telemetry
 
             telemetry.trace(manager)
-        url = await nursery.start(serve_http, manager, job.settings)
-        _tell(job, url)
+        yield manager
 
 
 def _tell(job: Job, url: str) -> None:
@@ -236,7 +241,6 @@ def _why_not(error: OSError, settings: Any) -> str:
         return (
             f"this user may not listen on {where}; choose a --port above 1023 (a proxy can stand before it)"
         )
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, __import__("socket").gaierror):
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         return f"{settings.host!r} is no address of this machine; choose another --host"
-    print(f"ccm: {error!r}", file=sys.stderr)
     return f"cannot serve on {where}: {error}"
