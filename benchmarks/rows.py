@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from . import context, fresh, reference, storage, workloads
+from . import context, fresh, pools, reference, storage, workloads
 from ._measure import Absent, Measure, Void, interleave
 from ._table import Reach, Row
 
@@ -103,6 +103,10 @@ def _contexts() -> list[Case]:
             "loader_calls_person", "of these, of the context that is one person's", context.person_calls,
             "no cache", context.wanted_of_persons, unit="calls", most_rounds=1,
         ),
+        _case(
+            "process", "a call of in_process, worker there", pools.warm_process, "trio-parallel", pools.bare,
+            Reach("<=", 100, "figure"), unit="µs", n=200, quick=2, most_rounds=3,
+        ),
     ]  # fmt: skip
 
 
@@ -116,6 +120,18 @@ def _storage() -> list[Case]:
         _case(
             "durable_lone", "submit from one sender, SQLite", storage.lone, "bare SQLite commit",
             storage.bare, Reach("<=", 1.5), unit="µs", n=300, quick=5,
+        ),
+        _case(
+            "durable_hop", "submit from one sender, SQLite", storage.lone, "such a commit in a thread",
+            storage.bare_in_thread, Reach("<=", 1.5), unit="µs", n=300, quick=5,
+        ),
+        _case(
+            "file", "file size of a turn with 186 characters", storage.file_size, unit="bytes", n=20_000,
+            quick=500, most_rounds=1,
+        ),
+        _case(
+            "file_archived", "the same, archived and vacuumed", storage.file_size_archived, unit="bytes",
+            n=20_000, quick=500, most_rounds=1,
         ),
         _case(
             "history", "a page of 50 in a million lines", storage.history, reach=page, unit="ms", n=MILLION,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import statistics
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
 import trio
 
 import ccm
-from ccm.storage import SqliteStorage
+from ccm.storage import Accept, Archive, Said, Settle, SqliteStorage
+from ccm.storage._codec import encode_message
 
 from ._measure import Void
 
@@ -80,22 +84,99 @@ def lone(n: int) -> float:
         return trio.run(program, Path(folder) / "bot.db")
 
 
-def bare(n: int) -> float:
-    """Median microseconds of a transaction with one such row, and nothing around it."""
+def _bare(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("INSERT INTO t (body) VALUES (?)", (TEXT,))
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def _bare_file() -> Iterator[sqlite3.Connection]:
     with tempfile.TemporaryDirectory() as folder:
-        connection = sqlite3.connect(Path(folder) / "bare.db", isolation_level=None)
+        path = Path(folder) / "bare.db"
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, body TEXT)")
-        times = []
+        yield connection
+        connection.close()
+
+
+def bare(n: int) -> float:
+    """Median microseconds of a transaction with one such row, and nothing around it."""
+    times = []
+    with _bare_file() as connection:
         for _ in range(n):
             start = perf_counter()
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT INTO t (body) VALUES (?)", (TEXT,))
-            connection.execute("COMMIT")
+            _bare(connection)
             times.append(perf_counter() - start)
-        connection.close()
     return statistics.median(times) * 1e6
+
+
+def bare_in_thread(n: int) -> float:
+    """The same from a Trio program, which must not stand still meanwhile: there in a thread, and back."""
+
+    async def program() -> float:
+        times = []
+        with _bare_file() as connection:
+            for _ in range(n):
+                start = perf_counter()
+                await trio.to_thread.run_sync(_bare, connection)
+                times.append(perf_counter() - start)
+        return statistics.median(times) * 1e6
+
+    return trio.run(program)
+
+
+def _turns(storage: SqliteStorage, n: int) -> None:
+    """`n` turns: a question of 62 characters and an answer of 124, in conversations of 20 turns."""
+    question, answer = "when does the shop in the old town open on a sunday in winter?", "x" * 124
+    for first in range(0, n, 500):
+        numbers = range(first, min(n, first + 500))
+        keys = {i: (f"channel-{i // 20}", f"user-{i // 20 % 1000}") for i in numbers}
+        accepts = [
+            Accept(
+                conversation=keys[i][0], tenant="", user=keys[i][1], at=float(i),
+                body=encode_message(ccm.Message(*keys[i], question), 0.0),
+            )
+            for i in numbers
+        ]  # fmt: skip
+        seqs = [result.seq for result in storage.commit(accepts)]
+        storage.commit(
+            [
+                Settle(
+                    seq=seq, conversation=keys[i][0], tenant="", user=keys[i][1], route="chat",
+                    outcome="replied", accepted=float(i), ended=i + 1.0, attempts=1, message_id=f"{i:036}",
+                    detail=json.dumps({"text": answer, "turn_id": seq}), waited=0.01, served=1.0,
+                    said=(Said(role="user", user=keys[i][1], text=question, message_id=f"{i:036}"),
+                          Said(role="assistant", text=answer)),
+                )
+                for seq, i in zip(seqs, numbers, strict=True)
+            ]
+        )  # fmt: skip
+
+
+def _bytes_a_turn(n: int, *, archived: bool) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        storage = SqliteStorage(Path(folder) / "bot.db")
+        storage.open()
+        _turns(storage, n)
+        while archived and storage.commit([Archive(None, before=n + 2.0, at=n + 3.0)])[0]:
+            pass
+        if archived:
+            storage.vacuum()
+        storage.close()  # which moves all of the write-ahead log into the file
+        return storage.path.stat().st_size / n
+
+
+def file_size(n: int) -> float:
+    """Bytes of the file for a turn with 186 characters of text, search index and statistics included."""
+    return _bytes_a_turn(n, archived=False)
+
+
+def file_size_archived(n: int) -> float:
+    """The same after all conversations were archived, and the file vacuumed."""
+    return _bytes_a_turn(n, archived=True)
 
 
 def _filled(folder: str, n: int) -> SqliteStorage:

@@ -100,6 +100,8 @@ class Watch:
         yield Reading("error_rate", "", None if few else failed / max(ended, 1))
         yield Reading("shed_rate", "", shed / seconds if seconds else 0.0)
         yield Reading("stuck", "", self._stuck())
+        if books.tools.durable is not None:
+            yield Reading("storage", "", books.tools.durable.trouble(now))
 
     def _totals(self, now: float) -> tuple[float, ...]:
         ended = failed = shed = 0

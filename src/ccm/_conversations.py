@@ -17,6 +17,7 @@ from .storage import (
     Annotate,
     Archive,
     Conversation,
+    Ended,
     Entry,
     Forget,
     Hit,
@@ -211,6 +212,10 @@ class Conversations:
     async def set_summary(self, key: str, summary: str, *, by: str = "") -> Conversation:
         """Keep what the conversation is about, in place of what was kept before."""
         return await self._change(key, kind="summary", by=by, fields={"summary": summary})
+
+    async def turn(self, turn_id: int) -> Ended | None:
+        """The turn of this number, if it has its outcome and was not erased; also of an earlier process."""
+        return await self._read(self._storage.ended, turn_id)
 
     # -- many of them ------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Durable:
         self.paused: set[str] = set()
         self.journal.outside = self._look_again
         self.conversations = Conversations(self.journal, stages, self._pause, self._forget)
+        self._failed_at: float | None = None
         intake.journal = self.journal
         intake.inbox = self.inbox
         dispatcher.settler = self.settler
@@ -140,12 +141,17 @@ class Durable:
 
     def _told(self, error: StorageError | None) -> None:
         bus, now = self._dispatcher.bus, self._dispatcher.now()
+        self._failed_at = None if error is None else now
         if error is None:
             self.courier.storage_works()
             self.inbox.storage_works()
             bus.publish(events.StorageRecovered(now))
         else:
             bus.publish(events.StorageFailed(now, str(error), error.unknown))
+
+    def trouble(self, now: float) -> float:
+        """Seconds for which the storage has failed, or has kept the oldest operation waiting. O(1)."""
+        return max(self.journal.lag(now), 0.0 if self._failed_at is None else now - self._failed_at)
 
     async def history(self, conversation: str) -> History:
         """What was said in a conversation lately, from the storage."""

@@ -13,13 +13,13 @@ from ._errors import StorageError
 from ._journal import Unwatched
 from ._message import Message, Priority
 from ._policies import RetryPolicy
+from ._receipt import Receipt
 from ._services import Service, Services
 from .storage import Discard
 
 if TYPE_CHECKING:
     from ._config import Config
     from ._dispatcher import Dispatcher
-    from ._receipt import Receipt
 
 
 class Facilities(ABC):
@@ -129,6 +129,14 @@ class Facilities(ABC):
         When cancelled, so is the item: at once if it waits, else the function is.
         """
         return await self._services.get(name).call(data, source=source, priority=priority)
+
+    def receipt(self, turn_id: int) -> Receipt | None:
+        """The receipt of a turn that is live, by its number; None: there is none. O(live turns).
+
+        For what has its outcome, there is `conversations.turn`.
+        """
+        found = next((r for r in self._dispatcher.changes.live() if r.turn_id == turn_id), None)
+        return None if found is None else Receipt(found, self._dispatcher)
 
     # -- what failed for good --------------------------------------------------------------------
 

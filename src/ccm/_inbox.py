@@ -139,9 +139,16 @@ class Inbox:
     ) -> Verdict:
         """What the messages that are on their way leave to be said. O(1)."""
         reserved, scheduler, key = self._reserved, self._scheduler, message.conversation
-        if self.behind:
+        admission, total = self._intake.admission, reserved.total
+        if self._more or self._backlog:
             verdict: Verdict = self._full(None)
-        elif not reserved.total:
+        elif not total or (
+            # Nearly always: none of this conversation is on its way, and there is room for all that are.
+            key not in reserved.conversations
+            and admission.tenants is None
+            and scheduler.waiting + total < scheduler.queue_limit
+            and self._sessions.has_room(key, len(reserved.conversations))
+        ):
             return None
         elif busy is OnBusy.REJECT and ordered and reserved.of(key):
             verdict = Refuse(Reason.BUSY)
@@ -149,11 +156,11 @@ class Inbox:
             verdict = Refuse(Reason.CONVERSATION_FULL)
         elif not self._sessions.has_room(key, len(reserved.conversations)):
             verdict = Refuse(Reason.TOO_MANY_SESSIONS)
-        elif self._intake.admission.crowded(
+        elif admission.crowded(
             message.tenant, max(0, reserved.tenants.get(message.tenant, 0) - self._free(priority))
         ):
             verdict = Refuse(Reason.QUEUE_SHARE)
-        elif scheduler.waiting + reserved.total - self._free(priority) >= scheduler.queue_limit:
+        elif scheduler.waiting + total - self._free(priority) >= scheduler.queue_limit:
             verdict = self._full(priority)
         else:
             return None
@@ -197,9 +204,10 @@ class Inbox:
             pending.tell(None, error)
         else:
             record = self._enter(pending, now)
-            record.turn_id = result.seq
+            record.turn_id = seq = result.seq
             record.sealed = False
-            self._last_seq = max(self._last_seq, result.seq)
+            if seq > self._last_seq:
+                self._last_seq = seq
             self._let_in(record, pending, now)
             pending.tell(record)
         dispatcher = self._dispatcher
@@ -232,14 +240,13 @@ class Inbox:
 
     def _enter(self, pending: Pending, now: float) -> TurnRecord:
         """Make the record. Its place was promised, so nothing can be against it any more."""
-        intake = self._intake
+        intake, message = self._intake, pending.message
         record = intake.record_of(
-            pending.message, pending.route, pending.priority, self._dispatcher.books.messages, now
+            message, pending.route, pending.priority, self._dispatcher.books.messages, now, pending.at
         )
-        record.expires = intake.expiry(pending.message, pending.route, pending.priority, pending.at)
-        record.arrived = pending.at
         record.asked = pending.asked
-        intake.remember(record, now)
+        if not message.generated_id:
+            intake.remember(record, now)
         return record
 
     def _let_in(self, record: TurnRecord, pending: Pending, now: float) -> None:
@@ -331,20 +338,19 @@ class Inbox:
         if route is None:
             self._bury(stored, message, "no route matches it any more")
             return
+        arrived = min(now, stored.at - self._journal.shift)
         record = intake.record_of(
             message,
             route,
             int(route.priority_of(message, intake.session_of)),
             self._dispatcher.books.messages,
             now,
+            arrived,
         )
         self.recovered += 1
         record.turn_id, record.sealed = stored.seq, False
         record.attempt = stored.attempts + 1
         record.more.redelivered = True
-        arrived = min(now, stored.at - self._journal.shift)
-        record.expires = intake.expiry(message, route, record.priority, arrived)
-        record.arrived = arrived
         intake.remember(record, now)
         intake.place(record, _PROCEED, now)
         sides = [(side, int(side.priority_of(message, intake.session_of))) for side in others]

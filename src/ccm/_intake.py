@@ -22,7 +22,7 @@ from ._dispatcher import Dispatcher
 from ._errors import Duplicate, Reason, Rejected, Shed
 from ._inbox import Inbox, Pending
 from ._journal import Journal
-from ._line import Line
+from ._line import Line, Sender
 from ._message import Message, OnBusy, Priority
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -42,8 +42,7 @@ class Intake:
     """
 
     def __init__(self, routes: tuple[Route, ...], config: Config, dispatcher: Dispatcher) -> None:
-        self.routes = routes
-        self._only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        self.inbox: Inbox | None = None
         self._preempts = config.preempt
         self._dispatcher = dispatcher
         self._scheduler = dispatcher.scheduler
@@ -69,15 +68,17 @@ class Intake:
         self._last_id = 0
         self.line = Line(self)
         self.senders = self.line.senders
-        self.inbox: Inbox | None = None
         self.journal: Journal
         self.replayed: int | None = None
         self.closed = False
+        self.use(routes)
 
     def use(self, routes: tuple[Route, ...]) -> None:
         """Handle messages by these routes from now on."""
         self.routes = routes
-        self._only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        self._only = only = routes[0] if len(routes) == 1 and routes[0].when is None else None
+        simple = only is not None and only.busy is _ENQUEUE and self.inbox is None
+        self._simple = only if simple else None
         for route in routes:
             self._books.routes[route.name].route = route
 
@@ -129,10 +130,11 @@ class Intake:
         limited = self._limited and route.rate_limited
         decision: Decision | None = None
         verdict: Verdict | Pending
-        if self.inbox is not None:
-            verdict = self.inbox.accept(message, route, sides, priority, limited, asked, now)
-        elif (route.busy is _ENQUEUE and message.on_busy is None) or not route.ordered:
+        if route is self._simple and message.on_busy is None:
+            # What nearly every message meets, without the questions below.
             verdict = admission.turn(message, priority, route.ordered, limited, now)
+        elif self.inbox is not None:
+            verdict = self.inbox.accept(message, route, sides, priority, limited, asked, now)
         else:
             verdict, decision = self.judge(message, route, priority, limited, now)
         if verdict is not None:
@@ -233,9 +235,10 @@ class Intake:
         return self.admission.turn(message, priority, True, limited, now, own)
 
     def record_of(
-        self, message: Message, route: Route, priority: int, ledger: Ledger, now: float
-    ) -> TurnRecord:
-        """Count an admitted message in and make the record of its turn."""
+        self, message: Message, route: Route, priority: int, ledger: Ledger, now: float,
+        arrived: float | None = None,
+    ) -> TurnRecord:  # fmt: skip
+        """Count an admitted message in and make the record of its turn; it may have arrived before now."""
         books = self._books
         session = self._sessions.enter(
             message.conversation, message.tenant, message.channel, message.user, now
@@ -245,11 +248,13 @@ class Intake:
         books.arrivals.add(now)
         self._last_id += 1
         wait = route.max_wait if route.max_wait is not None else self._max_wait[priority]
-        expires = now + wait
+        if arrived is None:
+            arrived = now
+        expires = arrived + wait
         if message.deadline is not None and message.deadline < expires:
             expires = message.deadline
         return TurnRecord(
-            self._last_id, message, books.routes[route.name], priority, ledger, session, now, expires
+            self._last_id, message, books.routes[route.name], priority, ledger, session, arrived, expires
         )
 
     def place(self, record: TurnRecord, decision: Decision, now: float) -> None:
@@ -278,11 +283,6 @@ class Intake:
         message, window = record.message, self.admission.window
         if not message.generated_id and window is not None:
             window.put((message.tenant, message.id), record, now)
-
-    def expiry(self, message: Message, route: Route, priority: int, arrived: float) -> float:
-        """When a message that arrived at `arrived` has waited for too long. O(1)."""
-        wait = route.max_wait if route.max_wait is not None else self._max_wait[priority]
-        return arrived + wait if message.deadline is None else min(arrived + wait, message.deadline)
 
     def make_room(self, priority: int, now: float) -> None:
         """Shed what is less urgent, if anything is, for a turn that was promised its place. O(1)."""
@@ -397,16 +397,13 @@ class Intake:
             raise trio.ClosedResourceError("this manager is closed; open a new one with open_manager")
         raise RuntimeError("this manager belongs to another Trio run; open one in this run")
 
-    async def arrive(
-        self, found: TurnRecord | Pending | None, message: Message, *, asked: bool
-    ) -> TurnRecord:  # fmt: skip
+    async def arrive(self, found: Pending | Sender) -> TurnRecord:
         """Wait until a message that `accept` has not let in at once has its place.
 
         Raises as `accept` does, and `StorageError`: it could not be written, or nobody knows. When cancelled
         before it is being written, nothing has happened.
         """
-        if found is None:
-            return await self.line.wait(message, asked=asked)
-        assert isinstance(found, Pending)
+        if isinstance(found, Sender):
+            return await self.line.wait(found)
         entered: TurnRecord = await found.wait(self.journal)
         return entered

@@ -12,11 +12,14 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
 from typing import Any, Protocol, TypeVar, final
 
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
+from outcome import Error, Outcome
+from trio.lowlevel import Abort, current_task, reschedule, start_thread_soon, wait_task_rescheduled
 
 from ._errors import StorageError
 from .storage import Operation, Storage
@@ -54,8 +57,14 @@ class Journal:
         wall: seconds since 1970; looked at once.
         told: called with each error of the storage, and with None when it works again.
 
-    Invariants: only `run` commits, one batch at a time, each item is in one batch at a time; items of a batch
-    that failed and are to be tried again stand before all that came later.
+    A storage that blocks is written by a thread, which takes whatever has been put as often as it comes back
+    to it: while it writes one part, the program goes on with the other.
+
+    Invariants: one commit at a time; each item is in one batch at a time; what becomes of a batch is told in
+    Trio's thread, in the order of the batches; items of a batch that failed and are to be tried again stand
+    before all that came later. Trio's thread and the writing one share `_queue`: one appends to it and takes
+    out of it, the other pops from its left, each one step under Python's lock; it is put in front of, and
+    replaced, only while nobody writes (`_busy`).
 
     Attributes:
         shift: what turns Trio's time into seconds since 1970.
@@ -63,6 +72,7 @@ class Journal:
         outside: called when another program has changed what is stored, with nothing on its way.
         closed: set when `run` has ended.
         commits, written, failures: batches and operations that are durable, and batches that failed.
+        pending: operations that are not durable yet.
     """
 
     def __init__(
@@ -75,34 +85,50 @@ class Journal:
         self.failing: StorageError | None = None
         self.commits = self.written = self.failures = 0
         self._told = told
-        self._queue: list[Item] = []
-        self._writing: list[Item] = []
+        self.pending = 0
+        self._queue: deque[Item] = deque()
+        self._writing: Sequence[Item] = ()
+        self._busy = False
+        self._waiting = self._aborted = False
+        self._crash: BaseException | None = None
+        self._context: Context
         self._since = 0.0
         self._delay = 0.0
         self._task: trio.lowlevel.Task | None = None
+        self._token: trio.lowlevel.TrioToken
         self._parked = False
         self._closing = False
         self._scope = trio.CancelScope(shield=True)
         self.closed = trio.Event()
         self.outside: Callable[[], Awaitable[object]]
-        self._one = trio.CapacityLimiter(1)
         self._readers = trio.CapacityLimiter(_READERS)
 
     # -- in --------------------------------------------------------------------------------------
 
     def put(self, item: Item) -> None:
         """Have `item` written with the next commit. O(1)."""
-        if not self._queue:
+        if not self.pending:
             self._since = self.clock()
+        self.pending += 1
         self._queue.append(item)
-        self._wake()
+        if not self._busy:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Have what is in the queue written, if that is possible now."""
+        if self._task is not None and self.storage.blocking and not self._delay and not self._closing:
+            self._start()
+        else:
+            self._wake()
 
     def withdraw(self, item: Item) -> bool:
         """Take an item back; False: it is too late, it is being written. O(queued)."""
-        if item in self._queue:
+        try:
             self._queue.remove(item)
-            return True
-        return False
+        except ValueError:
+            return False
+        self.pending -= 1
+        return True
 
     async def call(self, operation: Operation) -> Any:
         """Commit an operation, return its result.
@@ -119,14 +145,10 @@ class Journal:
     async def flush(self) -> None:
         """Wait until all that has been put so far is durable, or has failed."""
         await trio.lowlevel.checkpoint()
-        if self._queue or self._writing:
-            await self._flushed()
-
-    async def _flushed(self) -> None:
-        call = _Call(None)
-        self._queue.append(call)
-        self._wake()
-        await call.wait(self)
+        if self.pending:
+            call = _Call(None)
+            self.put(call)
+            await call.wait(self)
 
     async def read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a reading method of the storage. When cancelled, its end is waited for."""
@@ -134,11 +156,6 @@ class Journal:
             await trio.lowlevel.checkpoint()
             return function(*args, **kwargs)
         return await trio.to_thread.run_sync(lambda: function(*args, **kwargs), limiter=self._readers)
-
-    @property
-    def pending(self) -> int:
-        """Operations that are not durable yet. O(1)."""
-        return len(self._queue) + len(self._writing)
 
     def lag(self, now: float) -> float:
         """Seconds for which the oldest of them has waited. O(1)."""
@@ -154,21 +171,32 @@ class Journal:
 
     async def run(self) -> None:  # noqa: ASYNC910 - a task of its own
         """Commit until closed. Shielded: what has been accepted is settled also while all else ends."""
+        self._token = trio.lowlevel.current_trio_token()
+        self._context = copy_context()
         self._task = current_task()
-        commit = self._in_thread if self.storage.blocking else self._inline
         try:
             with self._scope:
-                while not (self._closing and not self._queue):
-                    if not self._queue:
+                while not (self._closing and not self._queue and not self._busy):
+                    if self._crash is not None:
+                        raise self._crash
+                    if self._busy:
+                        self._waiting = True
+                        await self._park()
+                    elif not self._queue:
                         await self._idle()
-                        continue
-                    if self._delay:
-                        await self._wait(self._delay)
-                    batch, self._queue = self._queue, []
-                    await self._commit(batch, commit)
+                    else:
+                        if self._delay:
+                            await self._wait(self._delay)
+                        if self.storage.blocking:
+                            self._start()
+                        else:
+                            await self._inline()
         finally:
             self._closing = True
-            left, self._writing, self._queue = [*self._writing, *self._queue], [], []
+            with trio.CancelScope(shield=True):  # noqa: ASYNC912 - as short as a commit, which cannot be left alone
+                while self._busy:
+                    await self._park()  # noqa: ASYNC102
+            left, self._queue, self.pending = [*self._queue], deque(), 0
             for item in left:
                 item.failed(StorageError("the manager ended before this was written", unknown=True))
             self.closed.set()
@@ -178,15 +206,21 @@ class Journal:
         if not (self.storage.shared and self.failing is None):
             await self._park()
             return
-        with trio.move_on_after(_LOOK):
-            await self._park()
-            return
+        while True:
+            with trio.move_on_after(_LOOK):  # noqa: ASYNC912
+                await self._park()
+                return
+            if not (self._busy or self._queue):
+                break
         # Nothing of our own is on its way now, so whatever is new is somebody else's.
+        self._busy = True
         try:
-            if not self._queue and await trio.to_thread.run_sync(self.storage.changed, limiter=self._one):
+            if await trio.to_thread.run_sync(self.storage.changed):
                 await self.outside()
         except StorageError as error:
             log.warning("changes of another program cannot be read: %s", error)
+        finally:
+            self._busy = False
 
     @property
     def _prompted(self) -> bool:
@@ -208,22 +242,80 @@ class Journal:
             while self._closing == closing and (closing or not self._prompted):
                 await self._park()
 
-    async def _commit(  # noqa: ASYNC910 - part of that task
-        self, batch: list[Item], commit: Callable[[Any], Awaitable[list[Any]]]
-    ) -> None:  # fmt: skip
-        self._writing = batch
-        started = self.clock()
-        operations = [item.operation for item in batch if item.operation is not None]
+    def _start(self) -> None:
+        """Have a thread write what there is, and what comes meanwhile."""
+        self._busy = True
+        start_thread_soon(self._write, self._stopped, "ccm storage")
+
+    def _write(self) -> None:
+        """In a thread: commit what is in the queue until nothing is, or it fails."""
+        queue = self._queue
+        while queue and not self._aborted:
+            # Noted at once: whatever happens now, somebody is told of these.
+            self._writing = batch = [queue.popleft() for _ in range(len(queue))]
+            operations = [item.operation for item in batch if item.operation is not None]
+            try:
+                results = self.storage.commit(operations) if operations else []
+            except StorageError as error:
+                self._tell(self._after_failure, batch, error)
+                return
+            self._tell(self._committed, batch, results)
+
+    def _stopped(self, outcome: Outcome[None]) -> None:
+        """In that thread: it has ended."""
+        self._tell(self._after_writing, outcome)
+
+    def _tell(self, function: Callable[..., object], *args: Any) -> None:
+        """From any thread: have this done in Trio's, in the order of the calls."""
+        self._token.run_sync_soon(self._context.run, self._guarded, function, *args)
+
+    def _guarded(self, function: Callable[..., object], *args: Any) -> None:
+        # An error here would end Trio itself; `run` raises it where it belongs.
         try:
-            results = await commit(operations) if operations else []
+            function(*args)
+        except BaseException as error:  # noqa: ASYNC103 - `run` does
+            self._crash = error
+            self._wake()
+
+    def _after_writing(self, outcome: Outcome[None]) -> None:
+        self._busy = False
+        if isinstance(outcome, Error):  # a bug, not the disk
+            self._queue.extendleft(reversed(self._writing))
+            outcome.unwrap()
+        if self._queue and not (self._delay or self._closing):
+            self._start()
+        elif self._waiting or self._delay or self._closing:
+            self._waiting = False
+            self._wake()
+
+    async def _inline(self) -> None:  # noqa: ASYNC910 - part of that task
+        """Commit what there is to a storage that does not block."""
+        seconds = self.storage.latency()
+        batch, self._queue = [*self._queue], deque()
+        operations = [item.operation for item in batch if item.operation is not None]
+        self._busy = True
+        try:
+            if seconds:
+                await trio.sleep(seconds)
+            else:
+                await trio.lowlevel.checkpoint()
+            results = self.storage.commit(operations) if operations else []
         except StorageError as error:
-            self._writing = []
             self._after_failure(batch, error)
-            return  # noqa: ASYNC910
-        self._writing = []
-        self._since = self.clock() if self._queue else started
+        except BaseException:
+            self._queue.extendleft(reversed(batch))
+            raise
+        else:
+            self._committed(batch, results)
+        finally:
+            self._busy = False
+
+    def _committed(self, batch: Sequence[Item], results: Sequence[Any]) -> None:
+        """A batch is durable."""
+        self.pending -= len(batch)
+        self._since = self.clock()
         self.commits += 1
-        self.written += len(operations)
+        self.written += len(results)
         if self.failing is not None:
             self.failing, self._delay = None, 0.0
             self._told(None)
@@ -231,7 +323,8 @@ class Journal:
         for item in batch:
             item.done(None if item.operation is None else next(following))
 
-    def _after_failure(self, batch: list[Item], error: StorageError) -> None:
+    def _after_failure(self, batch: Sequence[Item], error: StorageError) -> None:
+        """A batch is not durable, or nobody knows. The writer has stopped, or is about to."""
         self.failures += 1
         if self.failing is None:
             log.error("%s", error)
@@ -239,18 +332,8 @@ class Journal:
         self.failing = error
         self._delay = min(_RETRY_MOST, 2 * self._delay or _RETRY_FIRST)
         again = [item for item in batch if item.failed(error)]
-        self._queue = again + self._queue
-
-    async def _in_thread(self, operations: list[Operation]) -> list[Any]:
-        return await trio.to_thread.run_sync(self.storage.commit, operations, limiter=self._one)
-
-    async def _inline(self, operations: list[Operation]) -> list[Any]:
-        seconds = self.storage.latency()
-        if seconds:
-            await trio.sleep(seconds)
-        else:
-            await trio.lowlevel.checkpoint()
-        return self.storage.commit(operations)
+        self.pending -= len(batch) - len(again)
+        self._queue.extendleft(reversed(again))
 
     def close(self) -> None:
         """Write what there is, then end; `abort` ends the trying of what a failing storage refuses."""
@@ -259,7 +342,7 @@ class Journal:
 
     def abort(self) -> None:
         """End now; a commit that is under way is still waited for."""
-        self._closing = True
+        self._closing = self._aborted = True
         self._scope.cancel()
 
 
@@ -269,6 +352,7 @@ class Prompt(ABC):
     def __init__(self, operation: Operation | None) -> None:
         self.operation = operation
         self.task: trio.lowlevel.Task | None = None
+        self.told = False
         self._result: Any = None
         self._error: Exception | None = None
 
@@ -277,8 +361,11 @@ class Prompt(ABC):
 
         When cancelled before it is being written, it is taken back; after that, the end is waited for.
         """
-        self.task = current_task()
-        await wait_task_rescheduled(lambda _: self.abort(journal))
+        if self.told:  # a result stands, also for a task that has been cancelled
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            self.task = current_task()
+            await wait_task_rescheduled(lambda _: self.abort(journal))
         return self.outcome()
 
     def outcome(self) -> Any:
@@ -308,7 +395,7 @@ class Prompt(ABC):
 
     def tell(self, result: Any, error: Exception | None = None) -> None:
         """Wake whoever waits. O(1)."""
-        self._result, self._error = result, error
+        self._result, self._error, self.told = result, error, True
         if self.task is not None:
             reschedule(self.task)
 

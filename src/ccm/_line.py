@@ -19,14 +19,28 @@ if TYPE_CHECKING:
     from ._intake import Intake
 
 
+@final
 @attrs.define(eq=False)
-class _Sender:
-    """A task that waits in `submit` or `ask` until there is room for its message."""
+class Sender:
+    """Somebody who waits in `submit` or `ask` until there is room for the message.
 
-    task: trio.lowlevel.Task
+    Attributes:
+        task: waits for `result`; None: not yet.
+        pending: the message, when there is room and it is on its way into the storage.
+        result: the record, or why there will be none.
+    """
+
     message: Message
     asked: bool
+    task: trio.lowlevel.Task | None = None
     pending: Pending | None = None
+    result: outcome_lib.Outcome[TurnRecord] | None = None
+
+    def tell(self, result: outcome_lib.Outcome[TurnRecord]) -> None:
+        """Let it go on. O(1)."""
+        self.result = result
+        if self.task is not None:
+            reschedule(self.task)
 
 
 @final
@@ -40,7 +54,7 @@ class Line:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
         self._dispatcher = intake._dispatcher
-        self.senders: deque[_Sender] = deque()
+        self.senders: deque[Sender] = deque()
 
     def let_in(self, now: float) -> None:
         """Admit in order while there is room, on the senders' behalf: nobody overtakes them."""
@@ -66,7 +80,7 @@ class Line:
                     continue
                 result = outcome_lib.Value(record)
             self.senders.popleft()
-            reschedule(sender.task, result)
+            sender.tell(result)
         self.changed()
 
     def dismiss(self, conversation: str, now: float) -> int:
@@ -82,7 +96,7 @@ class Line:
             ledger = self._dispatcher.books.messages
             ledger.received += 1
             ledger.outcomes["cancelled"] += 1
-            reschedule(sender.task, outcome_lib.Error(TurnCancelled("stop")))
+            sender.tell(outcome_lib.Error(TurnCancelled("stop")))
         self.changed()
         return len(gone)
 
@@ -94,14 +108,25 @@ class Line:
         self._dispatcher.on_room = self.let_in if self.senders or behind else None
         self._dispatcher.watch()
 
-    async def wait(self, message: Message, *, asked: bool) -> TurnRecord:
-        """Queue up behind the senders that wait already. When cancelled, nothing has happened.
+    def join(self, message: Message, *, asked: bool) -> Sender:
+        """Queue up behind the senders that wait already; `wait` has to follow. O(1)."""
+        sender = Sender(message, asked)
+        self.senders.append(sender)
+        self.changed()
+        return sender
+
+    async def wait(self, sender: Sender) -> TurnRecord:
+        """Wait until there is room. When cancelled, nothing has happened.
 
         With a storage, a sender that is cancelled while its message is being written waits for that.
         """
-        sender = _Sender(current_task(), message, asked)
-        self.senders.append(sender)
-        self.changed()
+        if sender.result is not None:  # it stands, also for a task that has been cancelled
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return sender.result.unwrap()
+        if sender.pending is not None and sender.pending.task is None:
+            entered: TurnRecord = await sender.pending.wait(self._intake.journal)
+            return entered
+        sender.task = current_task()
 
         def abort(_: Any) -> Abort:
             if sender.pending is not None:
@@ -111,5 +136,9 @@ class Line:
             self.let_in(self._dispatcher.now())
             return Abort.SUCCEEDED
 
-        entered: TurnRecord = await wait_task_rescheduled(abort)
-        return entered if sender.pending is None else sender.pending.outcome()
+        await wait_task_rescheduled(abort)
+        if sender.pending is not None:
+            entered = sender.pending.outcome()
+            return entered
+        assert sender.result is not None
+        return sender.result.unwrap()

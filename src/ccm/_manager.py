@@ -30,6 +30,7 @@ from ._durable import Durable
 from ._facilities import Facilities
 from ._inbox import Pending
 from ._intake import Intake
+from ._line import Sender
 from ._message import Message, Reply
 from ._receipt import Receipt
 from ._record import TurnRecord
@@ -45,6 +46,10 @@ class Accept(Protocol):
     def __call__(self, message: Message, now: float, *, asked: bool) -> TurnRecord | Pending | None: ...
 
 
+def _would_block(message: Message, now: float, *, asked: bool) -> None:
+    """Stands for `Intake.accept` where `submit_nowait` would always have to wait."""
+
+
 @final
 class ConversationManager(Facilities):
     """Decides which message is answered next, and gives each message one outcome.
@@ -56,6 +61,7 @@ class ConversationManager(Facilities):
     _changes: Changes
     _intake: Intake
     _accept: Accept
+    _accept_now: Accept
     _now: Callable[[], float]
     _until: float  # when a drain that has an end will be over
 
@@ -71,6 +77,7 @@ class ConversationManager(Facilities):
         manager._changes = dispatcher.changes
         manager._intake = intake
         manager._accept = intake.accept
+        manager._accept_now = intake.accept if intake.inbox is None else _would_block
         manager._now = dispatcher.now
         manager._until = inf
         return manager
@@ -94,21 +101,43 @@ class ConversationManager(Facilities):
         await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
         if type(record) is not TurnRecord:
-            record = await self._intake.arrive(record, message, asked=True)
+            place = record or self._intake.line.join(message, asked=True)
+            record = await self._intake.arrive(place)  # type: ignore[arg-type]
         if record.place != DONE or record.sealed is False:
-            task = current_task()
-            waiters = record.waiters
-            if waiters is None:
-                record.waiters = waiters = [task]
-            else:
-                waiters.append(task)  # who repeated the message may be waiting already
+            await wait_task_rescheduled(self._expect(record))
+        return self._reply(record)
 
-            def abort(_: Any) -> Abort:
-                waiters.remove(task)
-                self._dispatcher.cancel(record, "caller", self._now())
-                return Abort.SUCCEEDED
+    def _begin(self, message: Message, *, asked: bool) -> TurnRecord | Pending | Sender:
+        """Take a message in, or to where it has to wait: its place among the others is fixed here."""
+        found = self._accept(message, self._now(), asked=asked)
+        return self._intake.line.join(message, asked=asked) if found is None else found
 
-            await wait_task_rescheduled(abort)
+    async def _answer(self, found: TurnRecord | Pending | Sender) -> Reply:
+        """Wait for the answer to a message that `_begin` has taken in."""
+        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
+        if record.place != DONE or record.sealed is False:
+            await wait_task_rescheduled(self._expect(record))
+        return self._reply(record)
+
+    def _expect(self, record: TurnRecord) -> Callable[[Any], Abort]:
+        """Have this task woken with the outcome; what to do when it is cancelled."""
+        task = current_task()
+        waiters = record.waiters
+        if waiters is None:
+            record.waiters = waiters = [task]
+        else:
+            waiters.append(task)  # who repeated the message may be waiting already
+
+        def abort(_: Any) -> Abort:
+            waiters.remove(task)
+            self._dispatcher.cancel(record, "caller", self._now())
+            return Abort.SUCCEEDED
+
+        return abort
+
+    @staticmethod
+    def _reply(record: TurnRecord) -> Reply:
+        """What the turn was answered, or the error for whoever asked."""
         outcome: Any = record.fate
         if outcome is not None and (error := outcome.error()) is not None:
             raise error
@@ -128,14 +157,17 @@ class ConversationManager(Facilities):
     async def _submit(self, message: Message, letter: int | None) -> Receipt:
         self._intake.replayed = letter
         try:
-            record = self._accept(message, self._now(), asked=False)
+            found = self._begin(message, asked=False)
         finally:
             self._intake.replayed = None
-        if type(record) is TurnRecord:
+        return await self._taken(found)
+
+    async def _taken(self, found: TurnRecord | Pending | Sender) -> Receipt:
+        """Wait until a message that `_begin` has taken in is accepted."""
+        if type(found) is TurnRecord:
             await cancel_shielded_checkpoint()
-        else:
-            record = await self._intake.arrive(record, message, asked=False)
-        return Receipt(record, self._dispatcher)
+            return Receipt(found, self._dispatcher)
+        return Receipt(await self._intake.arrive(found), self._dispatcher)  # type: ignore[arg-type]
 
     def submit_nowait(self, message: Message) -> Receipt:
         """`submit`, but never waits.
@@ -143,9 +175,7 @@ class ConversationManager(Facilities):
         Raises:
             trio.WouldBlock: `submit` would have to wait for room; nothing has happened.
         """
-        if self._intake.inbox is not None:
-            raise trio.WouldBlock
-        record = self._accept(message, self._now(), asked=False)
+        record = self._accept_now(message, self._now(), asked=False)
         if type(record) is not TurnRecord:
             raise trio.WouldBlock
         return Receipt(record, self._dispatcher)
@@ -160,10 +190,15 @@ class ConversationManager(Facilities):
         iteration for what becomes of it.
         """
         await checkpoint_if_cancelled()
-        record = self._accept(message, self._now(), asked=True)
-        if type(record) is not TurnRecord:
-            record = await self._intake.arrive(record, message, asked=True)
+        async with self._chunks(self._begin(message, asked=True)) as chunks:
+            yield chunks
+
+    @asynccontextmanager
+    async def _chunks(self, found: TurnRecord | Pending | Sender) -> AsyncIterator[ReplyStream]:
+        """The stream of a message that `_begin` has taken in."""
+        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
         chunks = ReplyStream(record)
+        chunks.receipt = Receipt(record, self._dispatcher)
         if record.place == DONE:
             chunks.ended(record)
         else:

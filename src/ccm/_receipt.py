@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, final
+from typing import Any, Literal, Protocol, final
 
 import trio
 
-from ._core.lanes import DONE
+from ._core.lanes import DONE, RETRYING, RUNNING
 from ._errors import Outcome, StorageError
+from ._message import Message
 from ._record import TurnRecord
 
 
@@ -29,6 +30,7 @@ class Settled:
         self.turn_id = turn_id
         self.outcome = outcome
         self.place = self.state = DONE
+        self.waited = -1.0
 
     async def wait(self) -> Outcome:
         """The outcome, at once.
@@ -58,6 +60,16 @@ class Receipt:
         self.turn_id: int = record.turn_id
 
     @property
+    def message(self) -> Message:
+        """The message that was accepted.
+
+        Raises:
+            AttributeError: it repeats one of an earlier process, of which only the outcome is known.
+        """
+        message: Message = self._record.message
+        return message
+
+    @property
     def position(self) -> int:
         """Turns that are ahead of it now; 0 when it runs, is next, or has ended.
 
@@ -69,6 +81,20 @@ class Receipt:
     def estimated_wait(self) -> float:
         """Seconds until it starts, estimated from recent turns; 0 when it runs or has ended."""
         return self._queue.estimated_wait(self._record)
+
+    @property
+    def state(self) -> Literal["waiting", "running", "retrying", "done"]:
+        """Where the message is now; "done" as soon as its outcome is decided, if not yet told. O(1)."""
+        place = self._record.place
+        if place == DONE:
+            return "done"
+        return "running" if place == RUNNING else "retrying" if place == RETRYING else "waiting"
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds until its first attempt began; None: none has begun."""
+        waited: float = self._record.waited
+        return None if waited < 0.0 else waited
 
     async def outcome(self) -> Outcome:
         """Wait for the message's outcome; any number of tasks may, also after the fact.

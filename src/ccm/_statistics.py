@@ -125,6 +125,11 @@ class Statistics:
         return (self.outcomes["replied"] + self.outcomes["merged"]) / ended if ended else 1.0
 
     @property
+    def unjournaled(self) -> int:
+        """Messages accepted in memory only, because the storage failed (`Config.on_storage_failure`)."""
+        return int(self.storage.get("unjournaled", 0))
+
+    @property
     def bottlenecks(self) -> tuple[str, ...]:
         """Services that hold others up (`ServiceStatistics.is_bottleneck`), the fullest first."""
         return bottlenecks(self.services)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
 from ._outcome import Merged, Replied
 from ._record import TurnRecord
+
+if TYPE_CHECKING:
+    from ._receipt import Receipt
 
 
 @final
@@ -39,7 +42,12 @@ class ReplyStream:
     The pieces are strings; a `Restarted` among them says that the text so far is void. The iteration ends
     when the turn has its outcome; unless that is a reply, it ends with the matching error (`Superseded`,
     ...), and `text` still has what came before. The handler waits for its reader, and for nobody else's.
+
+    Attributes:
+        receipt: of the message: its place, and its outcome also after the end.
     """
+
+    receipt: Receipt
 
     def __init__(self, record: TurnRecord) -> None:
         self._record = record

@@ -17,6 +17,7 @@ from ccm.storage import (
     Conversation,
     Delivered,
     Delivery,
+    Ended,
     Entry,
     Health,
     Hit,
@@ -129,6 +130,15 @@ class Disk(Storage):
     def recover(self, after: int, limit: int) -> list[Stored]:
         self._usable()
         return [self.inbox[seq] for seq in sorted(self.inbox) if seq > after][:limit]
+
+    def ended(self, seq: int) -> Ended | None:
+        turn = self.turns.get(seq)
+        if turn is None:
+            return None
+        return Ended(
+            seq=seq, conversation=turn.conversation, tenant=turn.tenant, message_id=turn.message_id,
+            outcome=turn.outcome, detail=turn.detail,
+        )  # fmt: skip
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
         self._usable()

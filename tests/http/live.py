@@ -96,11 +96,15 @@ class Live:
 
 
 @asynccontextmanager
-async def here(handler: Any = echo, settings: Settings | None = None, **opening: Any) -> AsyncIterator[Live]:
-    """A front end in this run; `opening` goes to `open_manager`."""
+async def here(
+    handler: Any = echo, settings: Settings | None = None, *, routes: Any = None, **opening: Any
+) -> AsyncIterator[Live]:
+    """A front end in this run; `routes(front)` is one more router, `opening` goes to `open_manager`."""
     settings = attrs.evolve(settings or Settings(rate=None), port=0)
     async with ccm.open_manager(handler, **opening) as manager, trio.open_nursery() as nursery:
         app = create_app(manager, settings)
+        if routes is not None:
+            app.inner.include_router(routes(app.front))
         url = await nursery.start(
             lambda task_status: serve(manager, settings, app=app, task_status=task_status)
         )

@@ -9,6 +9,7 @@ DURABLE = "tests/storage/test_durable.py"
 OUTBOX = "tests/storage/test_outbox.py"
 CRASH = "tests/faults/test_crash.py"
 
+WRITING = "tests/storage/test_writing.py"
 INBOX = "_inbox.py"
 JOURNAL = "_journal.py"
 SETTLING = "_settling.py"
@@ -57,7 +58,7 @@ STORAGE = (
     ),
     Mutant(
         "new messages pass those from before", "G2", INBOX,
-        "        if self.behind:\n            verdict: Verdict = self._full(None)\n",
+        "        if self._more or self._backlog:\n            verdict: Verdict = self._full(None)\n",
         "        if False:\n            verdict: Verdict = self._full(None)\n",
         (DURABLE,),
     ),
@@ -85,15 +86,33 @@ STORAGE = (
     ),
     Mutant(
         "a cancelled sender is written all the same", "G10", JOURNAL,
-        "        if item in self._queue:\n            self._queue.remove(item)\n            return True\n",
-        "        if item in self._queue:\n            return True\n",
+        "            self._queue.remove(item)\n        except ValueError:\n            return False\n",
+        "            self._queue.index(item)\n        except ValueError:\n            return False\n",
         (SIMULATION,),
     ),
     Mutant(
         "what failed is written after what came later", "G2", JOURNAL,
-        "        self._queue = again + self._queue\n",
-        "        self._queue = self._queue + again\n",
+        "        self._queue.extendleft(reversed(again))\n",
+        "        self._queue.extend(again)\n",
         (SIMULATION,),
+    ),
+    Mutant(
+        "who comes as the writer leaves is not written", "G9", JOURNAL,
+        "        if self._queue and not (self._delay or self._closing):\n            self._start()\n",
+        "        if False:\n            self._start()\n",
+        (WRITING,),
+    ),
+    Mutant(
+        "an error while writing is nobody's", "G1", JOURNAL,
+        "            self._queue.extendleft(reversed(self._writing))\n            outcome.unwrap()\n",
+        "            pass\n",
+        (WRITING,),
+    ),
+    Mutant(
+        "another program's numbers are taken again", "G1", WRITER,
+        "f\"{_TAKE_IN} WHERE {_NOBODY_ELSE}\"",
+        "f\"{_TAKE_IN} WHERE {_NOBODY_ELSE} OR true\"",
+        (WRITING,),
     ),
     Mutant(
         "drained messages get an outcome in the storage", "G12", SETTLING,
@@ -127,8 +146,8 @@ STORAGE = (
     ),
     Mutant(
         "an id is looked at after its message is in", "dedupe", WRITER,
-        "            if own not in repeated\n        ]\n",
-        "            if own not in repeated or own\n        ]\n",
+        "zip(seqs, accepts, strict=True) if own not in repeated]\n        self._run",
+        "zip(seqs, accepts, strict=True)]\n        self._run",
         (CRASH,),
     ),
     Mutant(

@@ -39,10 +39,12 @@ async def echo(turn: Turn) -> str:
 
 @asynccontextmanager
 async def kept(
-    handler: Any, disk: Disk, deliver: Any = None, **settings: Any
+    handler: Any, disk: Disk, deliver: Any = None, alerts: Any = None, on_alert: Any = None, **settings: Any
 ) -> AsyncIterator[ConversationManager]:
     config = Config(**{"debug": True, "rate_limit": None, "drain": 100} | settings)
-    async with ccm.open_manager(handler, config=config, storage=disk, deliver=deliver) as manager:
+    async with ccm.open_manager(
+        handler, config=config, storage=disk, deliver=deliver, alerts=alerts, on_alert=on_alert
+    ) as manager:
         yield manager
 
 

@@ -17,6 +17,7 @@ from ccm import (
     Turn,
     events,
 )
+from ccm.events import AlertCleared, AlertRaised
 from ccm.storage import Operation, Settle
 from tests.faults.disk import Disk
 from tests.manager.kit import say, simulated
@@ -192,8 +193,36 @@ async def test_a_bot_may_go_on_without_its_storage() -> None:
     disk.fail = [False] * 3
     async with kept(echo, disk, on_storage_failure="degrade") as manager:
         assert [str(await manager.ask(say(text))) for text in "abcd"] == ["re a", "re b", "re c", "re d"]
-        assert manager.statistics().storage["unjournaled"] == 3
+        assert manager.statistics().unjournaled == 3
     assert [settle.said[0].text for settle in disk.turns.values()] == ["d"]
+
+
+@simulated
+async def test_somebody_is_told_while_the_storage_fails() -> None:
+    disk, told = Slow(), list[str]()
+
+    async def on_alert(event: AlertRaised | AlertCleared) -> None:
+        level = event.alert.level if isinstance(event, AlertRaised) else "clear"
+        told.append(f"{trio.current_time():g} {event.alert.kind} {level}")
+        await trio.lowlevel.checkpoint()
+
+    rules = ccm.AlertRules(storage=ccm.Threshold(2, 6), idle=None)
+    async with kept(echo, disk, on_storage_failure="degrade", alerts=rules, on_alert=on_alert) as manager:
+        await manager.ask(say("a"))
+        disk.fail = [False] * 6
+        await trio.sleep_until(10)
+        await manager.ask(say("b"))  # in memory; the settlement of nobody has to wait
+        assert manager.statistics().storage["failing"]
+        await trio.sleep_until(30)
+        disk.fail = []
+        await manager.ask(say("c"))
+        await trio.sleep(2)
+    assert told[0].endswith("storage warning")
+    assert told[1:] == [
+        f"{float(told[1].split()[0]):g} storage critical",
+        f"{told[2].split()[0]} storage clear",
+    ]
+    assert float(told[1].split()[0]) - float(told[0].split()[0]) == 4
 
 
 @simulated

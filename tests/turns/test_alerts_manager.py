@@ -17,7 +17,7 @@ from tests.manager.kit import echo, say, simulated, takes
 
 OFF: dict[str, Any] = {
     "depth": None, "dead_letters": None, "idle": None, "wait": {}, "error_rate": None, "shed_rate": None,
-    "stuck": None,
+    "stuck": None, "storage": None,
 }  # fmt: skip
 
 

@@ -106,6 +106,7 @@ class AlertRules:
             when there were at least `least`.
         shed_rate: turns per second that were shed, expired or refused for overload in the last `window`.
         stuck: turns that were told to end and do not.
+        storage: seconds for which the storage has failed, or has kept the oldest operation waiting.
         hysteresis: how far below its threshold a value must fall to end an alert, as a share of it, >= 0
             and < 1.
         window: seconds, 1 to 3600.
@@ -125,6 +126,7 @@ class AlertRules:
     error_rate: Threshold | None = attrs.field(default=Threshold(0.1, 0.5), validator=_check_threshold)
     shed_rate: Threshold | None = attrs.field(default=Threshold(1, 10), validator=_check_threshold)
     stuck: Threshold | None = attrs.field(default=Threshold(1, 5), validator=_check_threshold)
+    storage: Threshold | None = attrs.field(default=Threshold(1, 10), validator=_check_threshold)
     hysteresis: float = attrs.field(default=0.2, validator=_check_number(0, 0.99))
     window: float = attrs.field(default=10.0, validator=_check_number(1, 3600))
     least: int = attrs.field(default=10, validator=_check_number(1, 1_000_000))
@@ -158,7 +160,7 @@ class Alert:
 
     Attributes:
         kind: the field of `AlertRules` it belongs to: "depth", "dead_letters", "idle", "wait", "error_rate",
-            "shed_rate" or "stuck".
+            "shed_rate", "stuck" or "storage".
         subject: the service for "depth" and "idle", the class for "wait", else "".
         level: "warning" or "critical".
         value: the value when it was looked at last; `threshold` is what it reached.

@@ -33,14 +33,18 @@ class Reserved:
         Raises:
             KeyError: none is on its way; nothing was changed.
         """
-        for counts, key in ((self.conversations, conversation), (self.tenants, tenant)):
-            if key not in counts:
-                raise KeyError(f"nothing of {key!r} is on its way")
+        here, there = self.conversations.get(conversation, 0), self.tenants.get(tenant, 0)
+        if not (here and there):
+            raise KeyError(f"nothing of {(conversation if not here else tenant)!r} is on its way")
         self.total -= 1
-        for counts, key in ((self.conversations, conversation), (self.tenants, tenant)):
-            counts[key] -= 1
-            if not counts[key]:
-                del counts[key]
+        if here == 1:
+            del self.conversations[conversation]
+        else:
+            self.conversations[conversation] = here - 1
+        if there == 1:
+            del self.tenants[tenant]
+        else:
+            self.tenants[tenant] = there - 1
 
     def of(self, conversation: str) -> int:
         """Messages of a conversation that are on their way. O(1)."""

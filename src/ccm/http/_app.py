@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from .._manager import ConversationManager
 from . import _problems
+from ._exchange import Exchanges
 from ._front import Front
 from ._guard import Guard
 from ._settings import Settings
@@ -33,6 +34,7 @@ def create_app(manager: ConversationManager, settings: Settings | None = None) -
     if not isinstance(settings, Settings):
         raise TypeError(f"settings must be ccm.http.Settings, got {settings!r}")
     front = Front(manager, settings)
+    front.exchanges = Exchanges(front)
     inner = FastAPI(
         title=settings.title, version="1", openapi_url="/openapi.json", docs_url=None, redoc_url=None,
         redirect_slashes=False,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import final
+import time
+from typing import TYPE_CHECKING, final
 
 import trio
 
@@ -13,6 +14,9 @@ from .._core.ratelimit import RateLimiter
 from .._manager import ConversationManager
 from ._keys import Caller
 from ._settings import Settings
+
+if TYPE_CHECKING:
+    from ._exchange import Exchanges
 
 AUDIT = logging.getLogger("ccm.audit")
 
@@ -25,14 +29,19 @@ class Front:
         manager: answers the messages.
         settings: what is let in.
         draining: whether the shutdown has begun: `/readyz` says so, new messages are refused.
+        shift: what turns Trio's time into seconds since 1970.
+        exchanges: the messages that came this way.
         drained: set when streams are to say farewell and end: no turn runs any more, or time is up.
     """
 
-    __slots__ = ("_limiter", "drained", "draining", "manager", "settings")
+    __slots__ = ("_limiter", "drained", "draining", "exchanges", "manager", "settings", "shift")
+
+    exchanges: Exchanges
 
     def __init__(self, manager: ConversationManager, settings: Settings) -> None:
         self.manager = manager
         self.settings = settings
+        self.shift = time.time() - trio.current_time()
         self.draining = False
         self.drained = trio.Event()
         self._limiter = RateLimiter(default=settings.rate)

@@ -13,6 +13,7 @@ from ._records import (
     Analytics,
     Conversation,
     Delivery,
+    Ended,
     Entry,
     Health,
     Hit,
@@ -95,6 +96,10 @@ class Storage(ABC):
     @abstractmethod
     def recover(self, after: int, limit: int) -> list[Stored]:
         """The next `limit` messages of the inbox with a `seq` above `after`, in order."""
+
+    @abstractmethod
+    def ended(self, seq: int) -> Ended | None:
+        """The turn of this number, if it has its outcome and was not erased."""
 
     @abstractmethod
     def undelivered(self, after: int, limit: int) -> list[Delivery]:

@@ -26,6 +26,7 @@ from ._records import (
     Delivered,
     Delivery,
     Discard,
+    Ended,
     Entry,
     Forget,
     Health,
@@ -310,6 +311,16 @@ class MemoryStorage(Storage):
                 limit, ((s, m) for s, m in self._inbox.items() if s > after), key=lambda pair: pair[0]
             )
         ]
+
+    def ended(self, seq: int) -> Ended | None:
+        self._usable()
+        turn = self._turns.get(seq)
+        if turn is None:
+            return None
+        return Ended(
+            seq=seq, conversation=turn.conversation, tenant=turn.tenant, message_id=turn.message_id,
+            outcome=turn.outcome, detail=turn.detail,
+        )  # fmt: skip
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
         self._usable()

@@ -278,6 +278,25 @@ class Repeated:
 
 @final
 @attrs.frozen(kw_only=True)
+class Ended:
+    """A turn that has its outcome.
+
+    Attributes:
+        seq: its number.
+        conversation, tenant, message_id: of its message; the id is "" if it was erased with its sender.
+        outcome, detail: its name, and the rest as JSON text.
+    """
+
+    seq: int
+    conversation: str
+    tenant: str
+    message_id: str
+    outcome: str
+    detail: str
+
+
+@final
+@attrs.frozen(kw_only=True)
 class Stored:
     """A message in the inbox.
 

@@ -18,6 +18,7 @@ from ._records import (
     Analytics,
     Conversation,
     Delivery,
+    Ended,
     Entry,
     Forget,
     Health,
@@ -84,14 +85,14 @@ class SqliteStorage(Storage):
             with self._telling("open"):
                 self._connection = connection = self._connect(readonly=False)
                 self._migrate(connection)
+                if self._owned:
+                    owner = f"process {os.getpid()}"
+                    connection.execute("UPDATE meta SET value = ? WHERE key = 'owner'", (owner,))
                 for _ in range(_READERS):
                     self._readers.put(Reader(self._connect(readonly=True)))
             found = os.stat(self.path)
             self._identity = (found.st_dev, found.st_ino)
             self._writer = Writer(connection)
-            if self._owned:
-                owner = f"process {os.getpid()}"
-                connection.execute("UPDATE meta SET value = ? WHERE key = 'owner'", (owner,))
         except BaseException:
             self.close()
             raise
@@ -227,6 +228,9 @@ class SqliteStorage(Storage):
         self._look()
         with self._telling("write to"):
             try:
+                results = None if self._traces else self._writer.accept_alone(operations)
+                if results is not None:
+                    return results
                 connection.execute("BEGIN IMMEDIATE")
                 results = self._writer.apply(operations)
                 connection.execute("COMMIT")
@@ -265,6 +269,10 @@ class SqliteStorage(Storage):
     def recover(self, after: int, limit: int) -> list[Stored]:
         with self._reading() as reader:
             return reader.recover(after, limit)
+
+    def ended(self, seq: int) -> Ended | None:
+        with self._reading() as reader:
+            return reader.ended(seq)
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
         with self._reading() as reader:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, final
 
 from . import _sqlite_history as history
-from ._records import Analytics, Conversation, Delivery, Entry, Hit, Letter, Page, Stored
+from ._records import Analytics, Conversation, Delivery, Ended, Entry, Hit, Letter, Page, Stored
 from ._sqlite_write import read_conversation
 
 
@@ -24,6 +24,18 @@ class Reader:
             "SELECT seq, body, at, attempts FROM inbox WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
         )
         return [Stored(seq=seq, body=body, at=at, attempts=attempts) for seq, body, at, attempts in rows]
+
+    def ended(self, seq: int) -> Ended | None:
+        """See `Storage.ended`. O(log n)."""
+        row = self.connection.execute(
+            "SELECT t.seq, c.key, t.tenant, t.message_id, t.outcome, t.detail FROM turns AS t"
+            " JOIN conversations AS c ON c.id = t.conversation WHERE t.seq = ?",
+            (seq,),
+        ).fetchone()
+        if row is None:
+            return None
+        names = ("seq", "conversation", "tenant", "message_id", "outcome", "detail")
+        return Ended(**dict(zip(names, row, strict=True)))
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
         """See `Storage.undelivered`. O(limit)."""

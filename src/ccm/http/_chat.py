@@ -1,0 +1,112 @@
+"""POST /api/v1/chat: a message, and its answer now, later or as it is written."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import JSONResponse
+
+from .._errors import CcmError, Duplicate
+from .._streaming import Restarted
+from ._access import needs
+from ._events import Channel, EventStream
+from ._exchange import Exchange, Exchanges, refusal
+from ._front import Front
+from ._keys import Caller
+from ._models import ChatIn, ChatOut, ReceiptOut, problems
+
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_REPLAYED = {"Idempotent-Replayed": "true"}
+
+
+def router(front: Front) -> APIRouter:
+    """The endpoint."""
+    routes = APIRouter(prefix="/api/v1", tags=["chat"])
+    exchanges = front.exchanges
+
+    @routes.post(
+        "/chat", summary="Say something",
+        responses={
+            **problems(404, 409, 502, 504),
+            200: {"model": ChatOut, "content": _STREAM, "description": "the answer, or a stream of events"},
+            202: {"model": ReceiptOut, "description": "accepted (`Prefer: respond-async`)"},
+        },
+    )  # fmt: skip
+    async def chat(
+        request: Request, body: ChatIn, caller: Annotated[Caller, Depends(needs("chat"))],
+        idempotency_key: Annotated[
+            str | None, Header(description="the message's id, when the body has none")
+        ] = None,
+        prefer: Annotated[str | None, Header(description="`respond-async`: do not wait")] = None,
+        accept: Annotated[str | None, Header(description="`text/event-stream`: as it is written")] = None,
+    ) -> Response:  # fmt: skip
+        """Hand in a message.
+
+        The answer comes when it is there; or, with `Accept: text/event-stream`, piece by piece (events
+        `receipt`, `piece`, `restarted`, `outcome`); or, with `Prefer: respond-async`, at the URL of the
+        receipt. The same `id` again gives the first one's answer. A client that goes away before its answer
+        cancels the turn, unless it wanted a receipt.
+        """
+        exchange = await exchanges.begin(caller, body, request)
+        if "respond-async" in (prefer or ""):
+            return await _later(exchanges, exchange)
+        if "text/event-stream" in (accept or ""):
+            return EventStream(front, partial(_as_written, exchanges, exchange))
+        return await _now(exchanges, exchange)
+
+    return routes
+
+
+async def _later(exchanges: Exchanges, exchange: Exchange) -> Response:
+    headers: dict[str, str] = {}
+    try:
+        receipt = await exchanges.front.manager.submit(exchange.message)
+    except Duplicate as error:
+        receipt, headers = error.receipt, dict(_REPLAYED)
+    else:
+        exchanges.keep(receipt, exchange.message)
+    body = exchange.receipt(receipt)
+    return JSONResponse(
+        body, 202, {"Location": body["url"], "Preference-Applied": "respond-async", **headers}
+    )
+
+
+async def _now(exchanges: Exchanges, exchange: Exchange) -> Response:
+    try:
+        async with exchanges.front.manager.stream(exchange.message) as pieces:
+            exchanges.keep(pieces.receipt, exchange.message)
+            async for _ in pieces:
+                pass
+            outcome = await pieces.receipt.outcome()
+        return JSONResponse(await exchanges.answer(exchange, pieces.receipt, outcome))
+    except Duplicate as error:
+        outcome = await error.receipt.outcome()
+        return JSONResponse(await exchanges.answer(exchange, error.receipt, outcome), headers=_REPLAYED)
+
+
+async def _as_written(exchanges: Exchanges, exchange: Exchange, channel: Channel) -> None:
+    """Send a message's events; a client that reads slowly slows its own turn only."""
+    receipt: Any = None
+    try:
+        async with exchanges.front.manager.stream(exchange.message) as pieces:
+            receipt = pieces.receipt
+            exchanges.keep(receipt, exchange.message)
+            await channel.event("receipt", exchange.receipt(receipt))
+            async for piece in pieces:
+                if isinstance(piece, Restarted):
+                    await channel.event("restarted", {"attempt": piece.attempt})
+                else:
+                    await channel.event("piece", {"text": piece})
+            outcome = await receipt.outcome()
+    except Duplicate as error:
+        receipt = error.receipt
+        await channel.event("receipt", exchange.receipt(receipt) | {"replayed": True})
+        outcome = await receipt.outcome()
+    except (CcmError, ValueError, TypeError) as error:
+        if receipt is None:
+            await channel.event("outcome", {"outcome": "rejected", "problem": refusal(error)})
+            return
+        outcome = await receipt.outcome()
+    await channel.event("outcome", await exchanges.fate(exchange, receipt, outcome))
