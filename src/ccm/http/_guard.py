@@ -307,9 +307,13 @@ class _Out:
                 await self._send(_END)
                 if self.enough is not None:
                     self.enough.cancel()
-        elif kind == "websocket.accept":
-            self.started, self._status = True, 101
+        elif kind.startswith("websocket."):
+            if kind == "websocket.accept":
+                self.started, self._status = True, 101
             await self._send(message)
+            # Once the client has gone, the server's `send` returns at once and does nothing; an endpoint
+            # that only sends would keep everybody else from running.
+            await trio.lowlevel.checkpoint()
         elif not (self.head and self.ended):
             self.ended = kind == "http.response.body" and not message.get("more_body", False)
             await self._send(message)
@@ -351,7 +355,8 @@ def _full(what: str) -> Problem:
 
 
 async def _send_problem(out: _Out, problem: Problem, headers: Pairs = ()) -> None:
-    body = json.dumps(problem.body(out.scope["path"])).encode()
+    path = out.scope["path"]
+    body = json.dumps(problem.body(path if path.startswith("/") else None)).encode()
     all_headers = [
         (b"content-type", MEDIA_TYPE.encode()),
         (b"content-length", str(len(body)).encode()),

@@ -114,7 +114,8 @@ def _url(settings: Settings, listeners: list[trio.SocketListener]) -> str:
 
 async def run(
     opening: AbstractAsyncContextManager[ConversationManager], settings: Settings | None = None, *,
-    started: Callable[[str], Any] | None = None, ends_process: bool = True,
+    prepare: Callable[[Guard], Any] | None = None, started: Callable[[str], Any] | None = None,
+    ends_process: bool = True,
 ) -> None:  # fmt: skip
     """Open a manager, serve it, and shut down in order at SIGTERM or SIGINT. The last thing a program does.
 
@@ -129,6 +130,7 @@ async def run(
     Args:
         opening: what `ccm.open_manager(...)` returns, not entered yet.
         settings: None is `Settings()`.
+        prepare: called with the application before it serves; `app.inner` is FastAPI's, for routes of yours.
         started: called with the URL when the server listens.
         ends_process: whether the watchdog goes on after `run` has returned, for threads that keep the
             process alive. Say False if the process does something else afterwards.
@@ -141,6 +143,8 @@ async def run(
         async with opening as manager:
             signals.drain = manager.config.drain
             app = create_app(manager, settings)
+            if prepare is not None:
+                prepare(app)
             async with trio.open_nursery() as nursery:
                 url = await nursery.start(partial(serve, manager, settings, app=app))
                 if started is not None:

@@ -11,12 +11,15 @@ import logging
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import inf
 from typing import Any, cast, final
 
 import anycorn
 import anyio
 import anyio.abc
+import h11
 import trio
+import wsproto.utilities
 from anycorn.logging import Logger
 from anycorn.tcp_server import TCPServer
 from anycorn.typing import ConnectionState
@@ -26,6 +29,8 @@ LOG = logging.getLogger("ccm.http")
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
 )
+_CLOSE = b"\x88"  # how a WebSocket's close frame begins
+_CLOSING = 1.0  # seconds the other side may take to answer it
 _REFUSING = 0.5  # seconds a client that is refused may take to be told
 
 
@@ -37,19 +42,24 @@ class Wire(anyio.abc.ByteStream):
         self._stream = stream
         self._timeout = write_timeout
         self._writing: trio.CancelScope | None = None
+        self._reading: trio.CancelScope | None = None
+        self._read_until = inf
+        self._websocket = False
         self._aborted = False
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """The next bytes."""
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        except trio.ClosedResourceError:
-            raise anyio.ClosedResourceError from None
-        except (trio.BrokenResourceError, OSError) as error:
-            raise anyio.BrokenResourceError from error
+        data = b""
+        with trio.CancelScope(deadline=self._read_until) as self._reading:
+            try:
+                data = bytes(await self._stream.receive_some(max_bytes))
+            except trio.ClosedResourceError:
+                raise anyio.ClosedResourceError from None
+            except (trio.BrokenResourceError, OSError) as error:
+                raise anyio.BrokenResourceError from error
         if not data:
             raise anyio.EndOfStream
-        return bytes(data)
+        return data
 
     async def send(self, item: bytes) -> None:
         """Send all of it within the time-out, or break the connection."""
@@ -63,6 +73,17 @@ class Wire(anyio.abc.ByteStream):
         if self._writing.cancelled_caught:
             self.abort()
             raise anyio.BrokenResourceError
+        if self._websocket:
+            if item[:1] == _CLOSE:
+                self._expect_close()
+        elif item.startswith(b"HTTP/1.1 101 "):
+            self._websocket = True
+
+    def _expect_close(self) -> None:
+        """We have sent a close frame: the other side has a moment to send one, too. Many never do."""
+        self._read_until = trio.current_time() + _CLOSING
+        if self._reading is not None:
+            self._reading.deadline = self._read_until
 
     async def send_eof(self) -> None:
         """No more from us."""
@@ -156,7 +177,9 @@ class Connections:
             await server.run()
         except Exception as error:
             # The end of one connection, whatever the reason, is not the end of the others.
-            LOG.error("a connection failed: %s", type(error).__name__)
+            # A client that breaks the protocol is no error of ours.
+            level = logging.INFO if _clients_fault(error) else logging.ERROR
+            LOG.log(level, "a connection failed: %s", type(error).__name__)
         finally:
             del self._wires[wire]
             if not self._wires:
@@ -179,3 +202,9 @@ class Connections:
         """Break what is left."""
         for wire in list(self._wires):
             wire.abort()
+
+
+def _clients_fault(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return all(_clients_fault(inner) for inner in error.exceptions)
+    return isinstance(error, (h11.RemoteProtocolError, wsproto.utilities.RemoteProtocolError))
