@@ -278,7 +278,7 @@ async def open_gateway(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(gateway._keep)
                 for number in start_order(numbers):
-                    nursery.start_soon(gateway._add(number, info.url, gate, dial).run)
+                    await nursery.start(gateway._add(number, info.url, gate, dial).run)
                 try:
                     yield gateway
                 finally:

@@ -128,17 +128,24 @@ class Shard:
         self._connection: _Connection | None = None
         self._turn: Turn | None = None
         self._stop_code = 0
+        self._started = False
         self._waiting = trio.CancelScope()
         self._live = trio.lowlevel.ParkingLot()
 
     # -- the supervisor --------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Keep connected until `stop`; what makes that useless is told to the inbox."""
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep connected until `stop`; what makes that useless is told to `fail`.
+
+        It has started when it is next in line for its turn: shards begin in the order they were started in.
+        """
         with self._waiting:
             plan = self.protocol.start(trio.current_time())
             while not self._stop_code:
                 await trio.sleep_until(plan.at)
+                if not self._started:
+                    self._started = True
+                    task_status.started()
                 try:
                     if not plan.resume:
                         self._turn = await self._gate.enter(self.number)
@@ -241,16 +248,16 @@ class Shard:
             return  # the caller hangs up  # noqa: ASYNC910
         cancelled = trio.current_effective_deadline() == -float("inf")
         timeout = GRACE if cancelled else self._settings.disconnect_timeout
-        with trio.CancelScope(deadline=trio.current_time() + timeout, shield=True):  # noqa: ASYNC912
-            with suppress(*LOST):
-                await socket.aclose(self._stop_code or RESUMABLE)
+        deadline = trio.current_time() + timeout
+        with trio.CancelScope(deadline=deadline, shield=True), suppress(*LOST):  # noqa: ASYNC912
+            await socket.aclose(self._stop_code or RESUMABLE)
 
     # -- the tasks of a connection ---------------------------------------------------------------
 
     async def _read(self, connection: _Connection, socket: WebSocketConnection) -> None:
         unpack = connection.unpack
         protocol = self.protocol
-        while True:
+        while True:  # noqa: ASYNC913
             try:
                 frame = await socket.get_message()
             except ConnectionClosed as closed:
