@@ -201,7 +201,7 @@ class RestLimits:
 
     def _tidy(self, now: float) -> None:
         """Let go of the one that was idle longest; a pause or a request on its way keeps it."""
-        if len(self._buckets) > IDLE_BUCKETS:
+        for _ in range(min(len(self._buckets) - IDLE_BUCKETS, 2)):
             key, oldest = next(iter(self._buckets.items()))
             if oldest.flying or oldest.paused > now:
                 self._buckets.move_to_end(key)

@@ -98,7 +98,7 @@ class Protocol:
         "_resumes", "_session_id", "_shard", "_token", "_url", "holes", "ignored", "seq", "sessions",
     )  # fmt: skip
 
-    # _session_id  "": no session. Without one: seq None, _resume_url "", _resumes 0
+    # _session_id  "": no session. Without one: _resume_url "", _resumes 0, and seq None when dialling
     # _lost        a session was forgotten and no new one has begun since
     # _resumes     RESUMEs sent since the last RESUMED or READY, at most MAX_RESUMES
     # _failures    connections in a row that were not stable
@@ -155,6 +155,8 @@ class Protocol:
         if self._link is not None:
             raise RuntimeError("this shard is connected already; say closed first")
         self._link = _Link(now)
+        if not self._session_id:
+            self.seq = None  # what was counted without a session belonged to the last connection
 
     def handshake_failed(self, now: float) -> Dial:
         """There is no connection; a resume URL that does not work is dropped. O(1).
@@ -342,7 +344,7 @@ class Protocol:
         if self._session_id:
             usable = isinstance(url, str) and url.startswith(("ws://", "wss://"))
             self._resume_url = url if usable else ""
-            self.seq = seq
+        self.seq = seq
         self.sessions += 1
         self._live(link, now)
         guilds = guilds if isinstance(guilds, list) else []
@@ -423,7 +425,7 @@ class Protocol:
     def _check(self) -> None:
         """Assert every invariant. O(1)."""
         assert 0 <= self._resumes <= MAX_RESUMES
-        assert self._session_id or (self.seq is None and not self._resume_url and not self._resumes)
+        assert self._session_id or (not self._resume_url and not self._resumes)
         assert self.seq is None or (self.seq.__class__ is int and self.seq >= 0)
         link = self._link
         if link is not None:
