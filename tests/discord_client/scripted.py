@@ -118,7 +118,7 @@ class Scripted:
     async def serve(self, stream: trio.abc.Stream, host: str = "") -> None:
         try:
             async with trio.open_nursery() as nursery:
-                request = await wrap_server_stream(nursery, stream)  # type: ignore[arg-type]
+                request = await wrap_server_stream(nursery, stream)
                 headers = {key.decode().lower(): value.decode() for key, value in request.headers}
                 peer = Peer(await request.accept(), request.path, headers, host)
                 await self._arrived.send(peer)

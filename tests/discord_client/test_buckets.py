@@ -18,7 +18,7 @@ ROUTES = [
 ]  # fmt: skip
 NUMBERS = st.sampled_from([None, "0", "1", "5", "-1", "nan", "inf", "", "1e999", "0.5"])
 NAMES = st.sampled_from([None, "red", "blue"])
-PAUSES = st.sampled_from([None, 0, 0.5, 3, 30, -1, math.inf, math.nan, "2", "x", True, []])
+PAUSES: Any = st.sampled_from([None, 0, 0.5, 3, 30, -1, math.inf, math.nan, "2", "x", True, []])
 INVALID = 8
 
 
@@ -57,8 +57,14 @@ class LimitsMachine(RuleBasedStateMachine):
                 assert len([time for time in self.departures if time > self.now - 1]) <= 50
 
     @precondition(lambda self: self.flying)
-    @rule(data=st.data(), status=st.sampled_from([200, 204, 403, 404, 500]), name=NAMES, left=NUMBERS, after=NUMBERS,
-          limit=NUMBERS)  # fmt: skip
+    @rule(
+        data=st.data(),
+        status=st.sampled_from([200, 204, 403, 404, 500]),
+        name=NAMES,
+        left=NUMBERS,
+        after=NUMBERS,
+        limit=NUMBERS,
+    )
     def answer(self, data: st.DataObject, status: int, name: Any, left: Any, after: Any, limit: Any) -> None:
         go = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         found = {
@@ -71,11 +77,25 @@ class LimitsMachine(RuleBasedStateMachine):
             self.invalid.append(self.now)
 
     @precondition(lambda self: self.flying)
-    @rule(data=st.data(), pause=PAUSES, scope=st.sampled_from([None, "user", "global", "shared"]),
-          told=st.booleans(), via=st.booleans(), everywhere=st.booleans(), name=NAMES)  # fmt: skip
+    @rule(
+        data=st.data(),
+        pause=PAUSES,
+        scope=st.sampled_from([None, "user", "global", "shared"]),
+        told=st.booleans(),
+        via=st.booleans(),
+        everywhere=st.booleans(),
+        name=NAMES,
+    )
     def turn_away(
-        self, data: st.DataObject, pause: Any, scope: str | None, told: bool, via: bool, everywhere: bool, name: Any
-    ) -> None:  # fmt: skip
+        self,
+        data: st.DataObject,
+        pause: Any,
+        scope: str | None,
+        told: bool,
+        via: bool,
+        everywhere: bool,
+        name: Any,
+    ) -> None:
         go = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         headers = {"via": "1.1 google"} if via else {}
         headers |= {"x-ratelimit-scope": scope} if scope else {}

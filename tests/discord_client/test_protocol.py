@@ -17,11 +17,18 @@ from tests.discord_client.scripted import FIRST, RESUME
 FATAL = {4004, *range(4010, 4015)}
 NEW = {4003, 4005, 4007, 4009}
 ODD = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.integers(), max_size=2),
-    st.dictionaries(st.sampled_from(["heartbeat_interval", "session_id", "user", "guilds"]), st.integers(), max_size=2),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(
+        st.sampled_from(["heartbeat_interval", "session_id", "user", "guilds"]), st.integers(), max_size=2
+    ),
+)
 SEQ = st.one_of(st.integers(0, 40), st.sampled_from([None, True, -1, 1.5, "3", 2**70]))
-KINDS = st.sampled_from(["MESSAGE_CREATE", "READY", "RESUMED", "", None, 5, []])
+KINDS: Any = st.sampled_from(["MESSAGE_CREATE", "READY", "RESUMED", "", None, 5, []])
 CODES = st.one_of(st.none(), st.integers(4000, 4015), st.sampled_from([1000, 1001, 1005, 1006, 1011, 4900]))
 HELLO = {"op": 10, "d": {"heartbeat_interval": 10_000}}
 

@@ -73,7 +73,9 @@ def turned_away(after: float, **more: Any) -> Reply:
 # -- a message is sent once ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("trouble", [DOWN, httpx2.ReadTimeout("slow"), httpx2.ConnectError("gone"), turned_away(1.0)])
+@pytest.mark.parametrize(
+    "trouble", [DOWN, httpx2.ReadTimeout("slow"), httpx2.ConnectError("gone"), turned_away(1.0)]
+)
 def test_every_attempt_has_the_same_nonce(trouble: Reply | Exception) -> None:
     server = Server(trouble, trouble, OK)
     message = run(server, lambda rest: rest.create_message("1", "@everyone hi", reply_to="4"))

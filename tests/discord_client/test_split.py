@@ -10,7 +10,23 @@ from ccm.discord import split
 from ccm.discord._split import pieces
 
 WORDS = st.sampled_from(
-    ["```", "```py\n", "`", "``", "\n", "\n\n", " ", ". ", "word", "x" * 30, "y" * 150, "é", "👍", "    ", "\t"]
+    [
+        "```",
+        "```py\n",
+        "`",
+        "``",
+        "\n",
+        "\n\n",
+        " ",
+        ". ",
+        "word",
+        "x" * 30,
+        "y" * 150,
+        "é",
+        "👍",
+        "    ",
+        "\t",
+    ]
 )
 TEXTS = st.lists(WORDS, max_size=60).map("".join)
 LIMITS = st.integers(100, 400)

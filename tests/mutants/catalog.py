@@ -7,6 +7,7 @@ must fail; name those that guard the law, and no more: they run for every mutant
 from __future__ import annotations
 
 from .core import CORE
+from .discord import DISCORD
 from .limits import LIMIT_BUGS
 from .manager import MANAGER
 from .mutant import Mutant
@@ -18,5 +19,14 @@ from .trends import TRENDS
 from .turns import TURNS
 
 MUTANTS: tuple[Mutant, ...] = (
-    CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS + LIMIT_BUGS + TRENDS + STORAGE
+    CORE
+    + MANAGER
+    + TURNS
+    + SERVICE_BUGS
+    + TOOL_BUGS
+    + SHEDDING_AND_TENANTS
+    + LIMIT_BUGS
+    + TRENDS
+    + STORAGE
+    + DISCORD
 )

@@ -134,7 +134,7 @@ class Shard:
 
     # -- the supervisor --------------------------------------------------------------------------
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC114
         """Keep connected until `stop`; what makes that useless is told to `fail`.
 
         It has started when it is next in line for its turn: shards begin in the order they were started in.
