@@ -1,4 +1,4 @@
-"""The gateway against a server that a test plays, on virtual time: sessions, cuts, bad events, slow readers."""
+"""The gateway against a server that a test plays, on virtual time: cuts, bad events, slow readers."""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ DISCORD = (
     ),
     Mutant(
         "what is counted is not written down", "discord", "discord/_gate.py",
-        "        self._state.begun = self._budget.begun()\n        await self._state.save()\n", "        pass\n",
+        "        self._state.begun = self._budget.begun()\n        await self._state.save()\n",
+        "        pass\n",
         (f"{FOLDER}/test_gateway_limits.py::test_sessions_begun_are_on_the_disk_before_they_begin",),
     ),
     Mutant(
@@ -105,7 +106,7 @@ DISCORD = (
     Mutant(
         "each attempt is a new message", "discord", "discord/_requests.py",
         "                    answer = await self._once(name, route, path, deadline, headers, body, query)\n",
-        "                    again = {**body, \"nonce\": str(random.random())} if isinstance(body, dict) else body\n"
+        "                    again = {**body, \"nonce\": str(failures)} if isinstance(body, dict) else body\n"
         "                    answer = await self._once(name, route, path, deadline, headers, again, query)\n",
         REST_TESTS,
     ),
