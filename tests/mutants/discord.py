@@ -33,7 +33,7 @@ DISCORD = (
     Mutant(
         "resumes without end", "discord", PROTOCOL,
         "        self._resumes += 1\n", "",
-        PROTOCOL_TESTS,
+        GATEWAY_TESTS,
     ),
     Mutant(
         "a dead resume host is asked for ever", "discord", PROTOCOL,
