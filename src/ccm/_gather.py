@@ -10,6 +10,7 @@ from typing import Any, final
 import trio
 
 from ._core.routes import check_handler
+from ._tools import traced
 
 Analyzer = Callable[[Any], Awaitable[Any]]
 
@@ -141,6 +142,8 @@ async def gather(turn: object, within: float | None, analyzers: Mapping[str, Ana
     if not analyzers:
         await trio.lowlevel.checkpoint()
         return Gathered({}, {})
+    if (tracer := getattr(turn, "_tracer", None)) is not None:
+        analyzers = {name: traced(tracer, "analyzer", name, fn) for name, fn in analyzers.items()}
     only: BaseException
     try:
         return await _Gathering(turn, within).run(analyzers)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, final
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 from ._context import Contexts
 from ._limits import Limits
@@ -20,6 +21,29 @@ if TYPE_CHECKING:
     from ._services import Services
 
 
+class Tracer(Protocol):
+    """Who is told what a turn does, for traces; made by `ccm.telemetry`, and None without it."""
+
+    async def attempt(self, handler: Callable[[Any], Any], turn: Any) -> Any:
+        """Run one attempt: `await handler(turn)` in a span of its own."""
+
+    def span(self, kind: str, name: str) -> AbstractContextManager[Any]:
+        """A span around a part of the attempt that the current task is in."""
+
+    def outgoing(self) -> dict[str, str]:
+        """Headers for a request to another system."""
+
+
+def traced(tracer: Tracer, kind: str, name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The async function `fn` with a span around each call."""
+
+    async def spanned(*args: Any) -> Any:
+        with tracer.span(kind, name):
+            return await fn(*args)
+
+    return spanned
+
+
 @final
 class Tools:
     """One manager's helpers for handlers; each part makes what it needs when it is first used.
@@ -32,6 +56,7 @@ class Tools:
         load: who gives up messages in an overload; None when nobody does.
         remind: `Dispatcher.expect`, for a turn whose deadline has changed.
         services: the manager's services; empty until one is made.
+        tracer: who traces; None when nobody does.
         watch: who raises alerts; None without rules.
         nursery: owns background tasks of the parts; it is cancelled last, after the workers have ended.
     """
@@ -39,7 +64,7 @@ class Tools:
     __slots__ = (
         "_contexts", "_limits", "_pools", "bus", "config", "durable", "interrupt", "load", "nursery",
         "remind",
-        "services", "watch",
+        "services", "tracer", "watch",
     )  # fmt: skip
 
     def __init__(self, config: Config, nursery: trio.Nursery) -> None:
@@ -51,6 +76,7 @@ class Tools:
         self.load: LoadWatch | None = None
         self.remind: Callable[[float], None]
         self.services: Services
+        self.tracer: Tracer | None = None
         self.watch: Watch | None = None
         self._contexts: Contexts | None = None
         self._limits: Limits | None = None

@@ -16,6 +16,7 @@ from ._message import Message
 from ._record import TurnRecord, say
 from ._sessions import Session
 from ._streaming import check_piece
+from ._tools import Tracer, traced
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -112,6 +113,8 @@ class Turn:
         that is there is returned without letting other tasks run, most of the time.
         """
         record = self._record
+        if (tracer := self._tracer) is not None and callable(loader):
+            loader = traced(tracer, "context", str(name), loader)
         return await record.book.tools.contexts.get(self, record, name, loader, ttl)
 
     def invalidate(self, name: str) -> int:
@@ -151,7 +154,10 @@ class Turn:
         """
         record = self._record
         to = record.book.tools.services.get(service)
-        return await to.call(data, source=record.route.name, priority=record.klass)
+        if (tracer := self._tracer) is None:
+            return await to.call(data, source=record.route.name, priority=record.klass)
+        with tracer.span("service", service):
+            return await to.call(data, source=record.route.name, priority=record.klass)
 
     def limit(self, key: str) -> AbstractAsyncContextManager[None]:
         """A block that at most `Config.provider_limits[key]` turns are in at a time.
@@ -201,7 +207,11 @@ class Turn:
             TypeError: `fn` is not a synchronous function.
             trio.ClosedResourceError: the manager is closed.
         """
-        return await self._record.book.tools.pools.in_thread(fn, *args)
+        pools = self._record.book.tools.pools
+        if (tracer := self._tracer) is None:
+            return await pools.in_thread(fn, *args)
+        with tracer.span("thread", getattr(fn, "__qualname__", type(fn).__name__)):
+            return await pools.in_thread(fn, *args)
 
     async def in_process(self, fn: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run `fn(*args)` in a process: for what computes, and for what may crash or hang.
@@ -219,7 +229,11 @@ class Turn:
             trio.ClosedResourceError: the manager is closed.
             ImportError: the extra is not installed.
         """
-        return await self._record.book.tools.pools.in_process(fn, *args)
+        pools = self._record.book.tools.pools
+        if (tracer := self._tracer) is None:
+            return await pools.in_process(fn, *args)
+        with tracer.span("process", getattr(fn, "__qualname__", type(fn).__name__)):
+            return await pools.in_process(fn, *args)
 
     async def send(self, text: str) -> None:  # noqa: ASYNC910 - there is a reader in the loop, or a checkpoint
         """Say a piece of the reply now; whoever reads along (`manager.stream`) gets it at once.
@@ -298,6 +312,10 @@ class Turn:
             say(record, session.history)
         await trio.lowlevel.checkpoint()
         return session.history.last(limit)
+
+    @property
+    def _tracer(self) -> Tracer | None:
+        return self._record.book.tools.tracer
 
     def _current(self) -> TurnRecord:
         record = self._record

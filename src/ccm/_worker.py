@@ -29,6 +29,7 @@ from ._turn import Turn
 
 if TYPE_CHECKING:
     from ._record import TurnRecord
+    from ._tools import Tracer
 
 Deliver = Callable[[Reply, Message], Awaitable[None]]
 
@@ -98,6 +99,7 @@ class Pool:
         self.size = 0
         self.least_idle = 0
         self.closing = False
+        self.tracer: Tracer | None = None
 
     def run(self, record: TurnRecord) -> None:
         """Give `record` to a worker. O(1)."""
@@ -184,7 +186,10 @@ class Pool:
                 if not record.answered:
                     route = record.route
                     handler = route.handler if record.degraded is None else route.fallback
-                    value = await handler(Turn(record))  # type: ignore[misc]
+                    if self.tracer is None:
+                        value = await handler(Turn(record))  # type: ignore[misc]
+                    else:
+                        value = await self.tracer.attempt(handler, Turn(record))  # type: ignore[arg-type]
                     plain = record.degraded is None and record.extras is None
                     if plain and (value is None or type(value) is str):
                         record.text = value

@@ -7,6 +7,7 @@ must fail; name those that guard the law, and no more: they run for every mutant
 from __future__ import annotations
 
 from .core import CORE
+from .discord import DISCORD
 from .http import HTTP
 from .http_api import HTTP_API
 from .limits import LIMIT_BUGS
@@ -31,4 +32,5 @@ MUTANTS: tuple[Mutant, ...] = (
     + STORAGE
     + HTTP_API
     + HTTP
+    + DISCORD
 )

@@ -1,4 +1,4 @@
-"""The command `ccm`: `demo`, `simulate`, `replay`, `conversations`, `dead-letters`, `storage`, `config`."""
+"""The command `ccm`: a server and what looks at it, demonstrations, and what looks after a storage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from . import _config, _conversations, _demo, _letters, _replay, _simulate, _storage
+from . import (
+    _config,
+    _conversations,
+    _demo,
+    _keys,
+    _letters,
+    _load,
+    _replay,
+    _serve,
+    _simulate,
+    _storage,
+    _top,
+)
 from ._console import INTERRUPTED, MISSED, USAGE, UsageError, say
 
 __all__ = ["main"]
@@ -49,12 +61,14 @@ def parser() -> argparse.ArgumentParser:
     """The parser with all commands."""
     top = argparse.ArgumentParser(
         prog="ccm",
-        description="Decides which chat message is answered next: see it work, on made-up or on real chats.",
+        description="Decides which chat message is answered next: serve a bot, or see it work on chats.",
         epilog="Exit codes: 0 all is well, 1 a law or a target was missed, 2 wrong usage.",
     )
     top.add_argument("--version", action="version", version=f"ccm {version('ccm')}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (_demo, _simulate, _replay, _conversations, _letters, _storage, _config):
+    for module in (
+        _serve, _keys, _top, _load, _demo, _simulate, _replay, _conversations, _letters, _storage, _config
+    ):  # fmt: skip
         module.add_to(commands)
     return top
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import sys
@@ -42,8 +43,21 @@ def load_tables() -> ModuleType:
     Raises:
         UsageError: rich is not installed.
     """
+    return _drawing("_tables")
+
+
+def load_pictures() -> ModuleType:
+    """The module that draws what a server does.
+
+    Raises:
+        UsageError: rich is not installed.
+    """
+    return _drawing("_pictures")
+
+
+def _drawing(name: str) -> ModuleType:
     try:
-        from . import _tables
+        return importlib.import_module(f"ccm.cli.{name}")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
@@ -51,7 +65,6 @@ def load_tables() -> ModuleType:
             "tables need the package 'rich', which is not installed; "
             "run: pip install 'ccm[cli]' (or add --json)"
         ) from None
-    return _tables
 
 
 def whole(low: int, high: int = 1_000_000) -> Callable[[str], int]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import os
-import sys
 from functools import partial
 from typing import Any, Literal
 
@@ -16,6 +13,7 @@ import ccm
 from ccm._core.routes import check_handler
 from ccm.testing import Arrival, FakeModel, MalformedLine, irc_traffic, lognormal
 
+from ._answerer import load_object
 from ._console import MISSED, OK, UsageError, factor_or_max, load_tables, print_json, run_trio, say, whole
 from ._crash import crash_replay
 from ._report import Report, build_report
@@ -113,36 +111,12 @@ def load_handler(spec: str) -> Handler:
     Raises:
         UsageError: there is no such function, or it is not async.
     """
-    module_name, _, path = spec.partition(":")
-    if not (module_name and path):
-        raise UsageError(f"--handler must be MODULE:FUNCTION, got {spec!r}; for example mybot:reply")
-    found: Any = _import(module_name)
-    for name in path.split("."):
-        if not hasattr(found, name):
-            raise UsageError(f"{module_name!r} has no {path!r}; name an async function that it defines")
-        found = getattr(found, name)
+    found = load_object(spec, "--handler")
     try:
         check_handler("--handler", found)
     except TypeError as error:
         raise UsageError(str(error)) from None
     return found  # type: ignore[no-any-return]
-
-
-def _import(name: str) -> Any:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(f"importing {name!r} failed: {error}; install what it needs") from None
-        raise UsageError(
-            f"no module named {error.name!r} in {os.getcwd()!r} or among the installed ones; "
-            "change to its folder or install it"
-        ) from None
-    except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-        raise UsageError(f"importing {name!r} failed: {problem}; 'python -m {name}' shows where") from None
 
 
 async def play(

@@ -1,0 +1,181 @@
+"""`ccm serve` as people start it: it answers, keeps, streams, says what is wrong, and ends with 0."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from ccm.cli import main
+from tests.model_kit import Call, fake_server, refusing
+
+from .process import TIMEOUT, clean_environment, serving
+
+BOT = """
+import contextlib
+import ccm
+
+@contextlib.asynccontextmanager
+async def bot():
+    print("opened", flush=True)
+    async def reply(turn):
+        if turn.text == "fail":
+            raise ccm.Permanent("the words " + turn.text)
+        return turn.text.upper()
+    yield reply
+    open("closed", "w").close()
+
+async def plain(turn):
+    return "plain"
+"""
+
+
+def test_the_built_in_responder_answers_and_remembers_across_restarts(tmp_path: Path) -> None:
+    with serving(tmp_path, "--pace", "0.001") as server:
+        assert server.said["answers"].startswith("the built-in offline responder")
+        assert server.said["storage"] == str(tmp_path / "ccm.db")
+        first = server.chat("my name is Ada")
+        assert first["event"] == "created"
+        assert first["outcome"] == "replied"
+        assert server.stop() == 0
+        assert not [line for line in server.errors if "ERROR" in line or "Traceback" in line]
+    with serving(tmp_path, "--pace", "0.001") as server:
+        again = server.chat("what is my name?", conversation=first["conversation"])
+        assert again["reply"] == "You told me that it is Ada."
+        assert again["event"] == "resumed"
+        assert server.stop(signal.SIGINT) == 0
+    with sqlite3.connect(tmp_path / "ccm.db") as file:
+        assert file.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_people_are_told_where_to_go(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ccm", "serve", "--port", "0"], cwd=tmp_path, env=clean_environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if "Ctrl-C" in line:
+                break
+        assert "ccm is serving http://127.0.0.1:" in said
+        assert "open that in a browser" in said
+        assert f"kept in {tmp_path / 'ccm.db'}" in said
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_handler_of_this_folder_is_opened_and_closed(tmp_path: Path) -> None:
+    (tmp_path / "mybot.py").write_text(BOT.replace('    print("opened", flush=True)\n', ""))
+    with serving(tmp_path, "mybot:bot", "--storage", ":memory:", "--log", "json") as server:
+        assert server.said == {"url": server.url, "answers": "mybot:bot", "storage": None}
+        assert server.chat("hello")["reply"] == "HELLO"
+        status, problem = server.request("POST", "/api/v1/chat", {"user": "ada", "text": "fail"})
+        assert status == 502, problem
+        assert not (tmp_path / "closed").exists()
+        assert server.stop() == 0
+    assert (tmp_path / "closed").exists()
+    assert not (tmp_path / "ccm.db").exists()
+    for line in server.errors:
+        json.loads(line)
+    assert "the words" not in "".join(server.errors)
+
+
+def test_a_model_answers_and_its_key_is_not_told(tmp_path: Path) -> None:
+    async def good(call: Call) -> None:
+        await call.begin()
+        await call.say("Good ", "day.")
+        await call.end()
+
+    async def program() -> None:
+        with trio.fail_after(TIMEOUT):
+            async with fake_server(
+                good, refusing("401 no", {"error": {"message": "bad key sk-12345678901"}})
+            ) as fake:
+                errors = await trio.to_thread.run_sync(talk, fake.url)
+            assert fake.calls[0].headers["authorization"] == "Bearer sk-12345678901"
+            assert "sk-12345678901" not in errors
+
+    def talk(url: str) -> str:
+        arguments = ("--model", url, "--model-name", "qwen", "--model-key-env", "MY_KEY", "--log-text")
+        with serving(tmp_path, *arguments, MY_KEY="sk-12345678901") as server:
+            assert server.chat("hello")["reply"] == "Good day."
+            status, problem = server.request("POST", "/api/v1/chat", {"user": "ada", "text": "again"})
+            assert status == 502
+            assert "sk-12345678901" not in json.dumps(problem)
+            assert server.stop() == 0
+            return "".join(server.errors)
+
+    trio.run(program)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mybot"], "handler must be MODULE:FUNCTION"),
+        (["no_such_bot:reply"], "no module named 'no_such_bot'"),
+        (["json:dumps"], "it must be an async function that takes a turn"),
+        (["--host", "0.0.0.0"], "keys"),
+        (["--keys", "none.toml"], "make one with 'ccm keys new none.toml"),
+        (["--port", "99999"], "must be a whole number from 0 to 65535"),
+        (["--origin", "chat.example.org/x"], "origins as a browser sends them"),
+        (["--model", "nowhere"], "--model: url must be like"),
+        (["--model", "http://x", "--model-key-env", "NOT_SET"], "the variable 'NOT_SET' is not set"),
+        (["--model", "http://x", "json:dumps"], "give a handler or --model, not both"),
+        (["--config", "none.toml"], "none.toml"),
+        (["--storage", "no/such/folder/ccm.db"], "no/such/folder/ccm.db"),
+        (["--host", "no.such.host.invalid"], ""),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["serve", "--port", "0", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_port_in_use_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 2
+    assert f"127.0.0.1:{port} is in use by another program; choose another --port" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("package", ["anycorn", "fastapi", "httpx2"])
+def test_a_missing_package_is_named_with_its_command(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    more = ["--model", "http://127.0.0.1:1"] if package == "httpx2" else []
+    assert main(["serve", "--port", "0", *more]) == 2
+    assert f"needs the package '{package}'" in (err := capsys.readouterr().err)
+    assert "pip install 'ccm[serve]'" in err
+    assert not (tmp_path / "ccm.db").exists()
+
+
+def test_a_file_has_one_owner(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(tmp_path) as server:
+        assert main(["serve", "--port", "0", "--storage", str(tmp_path / "ccm.db")]) == 2
+        assert "ccm.db" in capsys.readouterr().err
+        assert server.stop() == 0
