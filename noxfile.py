@@ -91,6 +91,13 @@ def strace(session: nox.Session) -> None:
 
 
 @nox.session
+def proxies(session: nox.Session) -> None:
+    """Chat through nginx and Caddy with the files of examples/deploy. Needs both programs."""
+    session.install(".[cli,test]")
+    session.run("pytest", "tests/proxies/through.py", *session.posargs)
+
+
+@nox.session
 def simulate(session: nox.Session) -> None:
     """5,000 simulated lives of the whole system (`-- --seeds N`), then 200 of them in two processes."""
     session.install(".[cli,test]")
