@@ -5,6 +5,8 @@ The tests run on the built package, in the interpreter that runs nox; `nox -s te
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import nox
@@ -33,20 +35,30 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """mypy --strict on the package and on everything that uses it."""
-    session.install(".[cli,plot,test,typing]", "nox")
+    session.install(".[cli,plot,test,typing,bench]", "nox", "discord.py>=2.7")
     session.run("mypy", *(session.posargs or CODE))
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation; a warning or a dead reference is an error."""
-    session.install(".[cli,docs]")
+    session.install(".[cli,docs,http,model,telemetry,discord]")
     session.run("sphinx-build", "-W", "-n", "-q", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+def get_chromium(session: nox.Session) -> None:
+    """The tests of the dashboard drive a real browser; on Debian, root can have it installed."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        if os.geteuid() or shutil.which("apt-get") is None:
+            session.error("the tests need chromium; install it (on Debian: apt-get install chromium)")
+        session.run("apt-get", "-q", "update", external=True)
+        session.run("apt-get", "-q", "-y", "install", "chromium", external=True)
 
 
 def run_tests(session: nox.Session) -> None:
     """All tests, or what the arguments for pytest select."""
     session.install(".[cli,test]")
+    get_chromium(session)
     session.run("pytest", *(session.posargs or ["-n", "auto"]))
 
 
@@ -109,6 +121,13 @@ def simulate(session: nox.Session) -> None:
     if len(traces) != 1:
         session.error(f"the same seeds told different stories: {traces}")
     session.log("200 seeds told the same story in two processes")
+
+
+@nox.session
+def exits(session: nox.Session) -> None:
+    """End a serving process 50 times (`-- --times N`), with clients and handlers that hang."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.http.exits", *session.posargs)
 
 
 @nox.session

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from . import context, fresh, pools, reference, storage, workloads
+from . import aio, context, fresh, http, pools, reference, storage, workloads
 from ._measure import Absent, Measure, Void, interleave
 from ._table import Reach, Row
 
@@ -46,6 +46,7 @@ def _intake() -> list[Case]:
         _case(
             "ask64", "ask from 64 callers", workloads.ask64, "Trio ask64", reference.ask64, Reach(">=", 0.6)
         ),
+        _case("aio", "ask from 64 asyncio callers", aio.asyncio_ask, "the same in Trio", aio.trio_ask),
         _case("seeds", "no-op, submit_nowait", ready, seed, style, seeds),
         _case("seeds_submit", "no-op, submit", waiting, seed, style, seeds),
     ]
@@ -110,6 +111,15 @@ def _contexts() -> list[Case]:
     ]  # fmt: skip
 
 
+def _http() -> list[Case]:
+    return [
+        _case(
+            "http", "server's CPU for a chat over HTTP", http.chat, "empty FastAPI endpoint", http.empty,
+            Reach("<=", 1.25), unit="µs", n=3_200, quick=32, most_rounds=3,
+        ),
+    ]  # fmt: skip
+
+
 def _storage() -> list[Case]:
     page, found = Reach("<=", 5.0, "figure"), Reach("<=", 50.0, "figure")
     return [
@@ -148,7 +158,9 @@ def _storage() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = {case.row.name: case for case in (*_intake(), *_rivals(), *_sizes(), *_contexts(), *_storage())}
+CASES = {
+    case.row.name: case for case in (*_intake(), *_rivals(), *_sizes(), *_contexts(), *_storage(), *_http())
+}
 
 
 def measure(case: Case, *, rounds: int, quick: bool = False) -> Row:

@@ -209,6 +209,22 @@ class ConversationManager(Facilities):
             self._dispatcher.cancel(record, "caller", self._now())
             chunks.close()
 
+    @asynccontextmanager
+    async def expect(self, message: Message) -> AsyncIterator[Receipt]:
+        """Hand in a message that somebody waits for: `async with manager.expect(message) as receipt: ...`.
+
+        Like `ask`, for who also wants the receipt: leaving the block before the outcome cancels the turn,
+        and the reply goes to nobody else. Raises as `submit` does for messages that are not accepted.
+        """
+        await checkpoint_if_cancelled()
+        found = self._begin(message, asked=True)
+        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
+        try:
+            yield Receipt(record, self._dispatcher)
+        finally:
+            if record.place != DONE:
+                self._dispatcher.cancel(record, "caller", self._now())
+
     async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
         """Give a message a new text: one that waits is replaced, a turn that runs starts again.
 

@@ -92,7 +92,7 @@ class Receipt:
 
     @property
     def waited(self) -> float | None:
-        """Seconds until its first attempt began; None: none has begun."""
+        """Seconds until its first attempt began, or None when none has."""
         waited: float = self._record.waited
         return None if waited < 0.0 else waited
 

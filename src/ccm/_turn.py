@@ -253,8 +253,9 @@ class Turn:
         piece = check_piece(text)
         if not extras.readers():
             await trio.lowlevel.checkpoint()
-            extras.pieces.append(piece)
-            return
+            if not extras.readers():  # nor has one come meanwhile
+                extras.pieces.append(piece)
+                return
         # One at a time: a handler may speak from several tasks, and all readers get one and the same text.
         async with extras.speaking:
             for reader in extras.readers():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ccm import ConfigError
-from ccm.http import Caller, Key, Keys, _keys
+from ccm.http import Caller, Key, Keys
 
 
 def test_a_key_is_known_by_what_is_kept_of_it(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_every_key_is_compared_once_in_constant_time(monkeypatch: pytest.MonkeyP
         compared.append((len(a), len(b)))
         return bool(real(a, b))
 
-    monkeypatch.setattr(_keys.hmac, "compare_digest", counting)
+    monkeypatch.setattr("ccm.http._keys.hmac.compare_digest", counting)
     secret, key = Keys.make("a")
     keys = Keys([key])
     tried = [secret, *wrong(secret)]
@@ -137,7 +137,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     _, key = Keys.make("a")
     Keys([key]).save(path)
     with monkeypatch.context() as patch:
-        patch.setattr(_keys.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr("ccm.http._keys.os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             Keys().save(path)
     assert list(Keys.load(path)) == [key]

@@ -7,6 +7,9 @@ must fail; name those that guard the law, and no more: they run for every mutant
 from __future__ import annotations
 
 from .core import CORE
+from .discord import DISCORD
+from .http import HTTP
+from .http_api import HTTP_API
 from .limits import LIMIT_BUGS
 from .manager import MANAGER
 from .mutant import Mutant
@@ -18,5 +21,16 @@ from .trends import TRENDS
 from .turns import TURNS
 
 MUTANTS: tuple[Mutant, ...] = (
-    CORE + MANAGER + TURNS + SERVICE_BUGS + TOOL_BUGS + SHEDDING_AND_TENANTS + LIMIT_BUGS + TRENDS + STORAGE
+    CORE
+    + MANAGER
+    + TURNS
+    + SERVICE_BUGS
+    + TOOL_BUGS
+    + SHEDDING_AND_TENANTS
+    + LIMIT_BUGS
+    + TRENDS
+    + STORAGE
+    + HTTP_API
+    + HTTP
+    + DISCORD
 )

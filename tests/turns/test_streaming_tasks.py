@@ -7,9 +7,12 @@ import trio.lowlevel
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ccm
 from ccm import Turn
+from ccm.storage import MemoryStorage
 from ccm.testing import simulate
 from tests.manager.kit import opened, say, simulated
+from tests.turns.stream_kit import Reader
 
 
 async def chatter(turn: Turn) -> None:
@@ -71,3 +74,24 @@ def test_a_reader_that_comes_late_gets_each_piece_once(seed: int, pause: int, la
 
     simulate(program, seed=seed)
     assert [sorted(text.split()) for text in texts] == [EVERY, EVERY]
+
+
+@given(seed=st.integers(0, 2**32))
+def test_what_was_said_before_the_reader_was_there_is_read_at_once(seed: int) -> None:
+    """With a storage the turn may run before whoever handed the message in hears that it is durable."""
+    readers = [Reader() for _ in range(3)]
+
+    async def handler(turn: Turn) -> None:
+        for piece in "abc":
+            await turn.send(piece)
+        await trio.sleep(10)
+        await turn.send("d")
+
+    async def program() -> None:
+        async with ccm.open_manager(handler, storage=MemoryStorage()) as manager:
+            for number, reader in enumerate(readers):
+                await reader(manager, say(conversation=f"c{number}"))
+
+    simulate(program, seed=seed)
+    assert [reader.pieces for reader in readers] == [["a", "b", "c", "d"]] * 3
+    assert [[time - reader.times[0] for time in reader.times] for reader in readers] == [[0, 0, 0, 10]] * 3

@@ -18,13 +18,18 @@ def caller_of(connection: HTTPConnection) -> Caller:
     return caller
 
 
+def check_scope(connection: HTTPConnection, scope: str) -> Caller:
+    """Who sent this request, if it may do `scope`; 403 to others."""
+    caller = caller_of(connection)
+    if not caller.may(scope):
+        raise ProblemError(403, f"this key may not do that: it lacks {scope!r}.", reason="scope")
+    return caller
+
+
 def _dependency(scope: str) -> Callable[[HTTPConnection], Caller]:
     # Async, or FastAPI runs it in a thread.
     async def needs_scope(connection: HTTPConnection) -> Caller:
-        caller = caller_of(connection)
-        if not caller.may(scope):
-            raise ProblemError(403, f"this key may not do that: it lacks {scope!r}.", reason="scope")
-        return caller
+        return check_scope(connection, scope)
 
     needs_scope.ccm_scope = scope  # type: ignore[attr-defined]
     return needs_scope  # type: ignore[return-value]

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from .._errors import CcmError, Duplicate
 from .._streaming import Restarted
-from ._access import needs
+from ._access import check_scope
 from ._events import Channel, EventStream
 from ._exchange import Exchange, Exchanges, refusal
 from ._front import Front
-from ._keys import Caller
 from ._models import ChatIn, ChatOut, ReceiptOut, problems
 
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 _REPLAYED = {"Idempotent-Replayed": "true"}
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {
+        "name": name, "in": "header", "required": False, "description": description,
+        "schema": {"type": "string"},
+    }  # fmt: skip
+
+
+_HEADERS = [
+    _header("Idempotency-Key", "the message's id, when the body has none"),
+    _header("Prefer", "`respond-async`: do not wait"),
+]
 
 
 def router(front: Front) -> APIRouter:
@@ -27,21 +39,14 @@ def router(front: Front) -> APIRouter:
     exchanges = front.exchanges
 
     @routes.post(
-        "/chat", summary="Say something",
+        "/chat", summary="Say something", openapi_extra={"parameters": _HEADERS},
         responses={
             **problems(404, 409, 502, 504),
             200: {"model": ChatOut, "content": _STREAM, "description": "the answer, or a stream of events"},
             202: {"model": ReceiptOut, "description": "accepted (`Prefer: respond-async`)"},
         },
     )  # fmt: skip
-    async def chat(
-        request: Request, body: ChatIn, caller: Annotated[Caller, Depends(needs("chat"))],
-        idempotency_key: Annotated[
-            str | None, Header(description="the message's id, when the body has none")
-        ] = None,
-        prefer: Annotated[str | None, Header(description="`respond-async`: do not wait")] = None,
-        accept: Annotated[str | None, Header(description="`text/event-stream`: as it is written")] = None,
-    ) -> Response:  # fmt: skip
+    async def chat(request: Request, body: ChatIn) -> Response:
         """Hand in a message.
 
         The answer comes when it is there; or, with `Accept: text/event-stream`, piece by piece (events
@@ -49,10 +54,11 @@ def router(front: Front) -> APIRouter:
         receipt. The same `id` again gives the first one's answer. A client that goes away before its answer
         cancels the turn, unless it wanted a receipt.
         """
-        exchange = await exchanges.begin(caller, body, request)
-        if "respond-async" in (prefer or ""):
+        # Not by FastAPI's dependencies: they would cost as much as all the rest of ccm here.
+        exchange = await exchanges.begin(check_scope(request, "chat"), body, request)
+        if "respond-async" in request.headers.get("prefer", ""):
             return await _later(exchanges, exchange)
-        if "text/event-stream" in (accept or ""):
+        if "text/event-stream" in request.headers.get("accept", ""):
             return EventStream(front, partial(_as_written, exchanges, exchange))
         return await _now(exchanges, exchange)
 
@@ -75,12 +81,10 @@ async def _later(exchanges: Exchanges, exchange: Exchange) -> Response:
 
 async def _now(exchanges: Exchanges, exchange: Exchange) -> Response:
     try:
-        async with exchanges.front.manager.stream(exchange.message) as pieces:
-            exchanges.keep(pieces.receipt, exchange.message)
-            async for _ in pieces:
-                pass
-            outcome = await pieces.receipt.outcome()
-        return JSONResponse(await exchanges.answer(exchange, pieces.receipt, outcome))
+        async with exchanges.front.manager.expect(exchange.message) as receipt:
+            exchanges.keep(receipt, exchange.message)
+            outcome = await receipt.outcome()
+        return JSONResponse(await exchanges.answer(exchange, receipt, outcome))
     except Duplicate as error:
         outcome = await error.receipt.outcome()
         return JSONResponse(await exchanges.answer(exchange, error.receipt, outcome), headers=_REPLAYED)

@@ -22,7 +22,7 @@ from ._front import Front
 from ._json import json_error
 from ._keys import LOCAL, Caller
 from ._origins import METHODS, PREFLIGHT, SECURITY, cors, foreign, loopback_address, loopback_name
-from ._problems import MEDIA_TYPE, Problem
+from ._problems import BROKEN, MEDIA_TYPE, Problem
 from ._request import Asked, Scope, too_large
 
 Receive = Callable[[], Awaitable[Any]]
@@ -246,7 +246,7 @@ class Guard:
         except Exception as error:
             self._log_error(error, scope)
             if not out.started:
-                await _send_problem(out, Problem(status=500, detail="something went wrong here."))
+                await _send_problem(out, BROKEN)
             # A response that has begun is left without its end, and the server cuts the connection.
 
     def _log_error(self, error: Exception, scope: Scope) -> None:

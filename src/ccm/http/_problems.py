@@ -81,6 +81,9 @@ class Problem:
         return JSONResponse(self.body(instance), self.status, self.headers(), MEDIA_TYPE)
 
 
+BROKEN = Problem(status=500, detail="something went wrong here.")
+
+
 class ProblemError(Exception):
     """Raised in an endpoint: the response is this problem.
 
@@ -207,6 +210,11 @@ def install(app: FastAPI) -> None:
         problem = Problem(status=503, detail=Reason.DRAINING.sentence, reason="draining", retry_after=1.0)
         return problem.response(request.url.path)
 
+    async def broken(request: Request, error: Exception) -> JSONResponse:
+        # The framework raises the error again after this; the guard notes it.
+        return BROKEN.response(request.url.path)
+
+    app.add_exception_handler(Exception, broken)
     for kind in (ProblemError, CcmError):
         app.add_exception_handler(kind, own)
     app.add_exception_handler(RequestValidationError, invalid)

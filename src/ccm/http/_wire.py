@@ -108,6 +108,21 @@ class Wire(anyio.abc.ByteStream):
         return {anyio.abc.SocketAttribute.raw_socket: lambda: self._stream.socket}
 
 
+class _Server(TCPServer):
+    """The protocol code of one connection. A client that has left does not hold its place any longer."""
+
+    _left = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._left = True
+        await self.idle_task.stop()  # it waits for the next request of this client, in vain
+
+    async def _idle_timeout(self) -> None:
+        if not self._left:  # the end of a response starts it anew
+            await super()._idle_timeout()
+
+
 class _QuietLog(Logger):
     """The protocol code's log without what clients sent: it quotes malformed headers, keys included."""
 
@@ -171,7 +186,7 @@ class Connections:
         self._wires[wire] = None
         self._empty = trio.Event()
         try:
-            server = TCPServer(
+            server = _Server(
                 cast(Any, self._call), self._config, self._context, ConnectionState({}), cast(Any, wire)
             )
             await server.run()

@@ -12,7 +12,9 @@ const TYPING_EVERY = 3000;
 const CONNECTION = { connecting: "connecting…", open: "connected", waiting: "connection lost; trying again" };
 
 export class Chat {
-  constructor() {
+  /** `kept()`: resolves to whether conversations are kept, so that there is a history to ask for. */
+  constructor(kept) {
+    this.kept = kept;
     this.socket = new Socket("/api/v1/ws");
     this.outbox = new Outbox(this.socket);
     this.messages = new Map(); // id: { id, text, bubble, answer, done }
@@ -140,7 +142,7 @@ export class Chat {
   /** What was said before, after a reload or when a conversation is opened. */
   async #history() {
     const { conversation } = this;
-    if (!sessionStorage.getItem("ccm.conversation")) return;
+    if (!sessionStorage.getItem("ccm.conversation") || !(await this.kept())) return;
     let page;
     try {
       page = await get(query(`/api/v1/conversations/${encodeURIComponent(conversation)}/messages`, { limit: 30 }));
@@ -203,7 +205,7 @@ export class Chat {
   // -- what the server says ----------------------------------------------------------------------
 
   #welcome(resumed) {
-    this.outbox.welcome(resumed);
+    this.outbox.welcome();
     if (resumed) return;
     // Whatever ran for the old connection is gone. The same ids again: nothing is answered twice.
     for (const message of this.messages.values()) {
@@ -222,8 +224,8 @@ export class Chat {
     switch (frame.type) {
       case "receipt": if (message) this.#receipt(message, frame); break;
       case "typing": this.#typing(frame); break;
-      case "piece": if (message) this.#answer(message).append(frame.text); break;
-      case "restarted": if (message) { this.#answer(message).set(""); message.answer.typing(true); } break;
+      case "piece": if (message && !message.done) this.#piece(message, frame.text); break;
+      case "restarted": if (message && !message.done) { this.#answer(message).set(""); message.answer.typing(true); } break;
       case "outcome": if (message) this.#outcome(message, frame); break;
       case "edited": this.#edited(frame); break;
       case "stopped": this.#stopped(frame); break;
@@ -245,7 +247,6 @@ export class Chat {
   #typing(frame) {
     const message = this.messages.get(frame.id);
     if (message && !message.done) {
-      message.bubble.status("being answered");
       this.#answer(message);
     } else if (frame.user && frame.conversation === this.conversation) {
       say(this.others, `${frame.user} is writing…`);
@@ -263,8 +264,14 @@ export class Chat {
     return message.answer;
   }
 
+  #piece(message, text) {
+    if (!this.#answer(message).text) message.bubble.status("being answered");
+    message.answer.append(text);
+  }
+
   #outcome(message, frame) {
     this.outbox.drop(message.id);
+    if (message.done) return; // it was sent twice around a lost connection
     message.done = message.taken = true;
     message.bubble.offer();
     if (frame.problem) this.#refused(message, frame.problem, frame.outcome);

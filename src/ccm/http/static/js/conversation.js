@@ -17,7 +17,7 @@ export class Detail {
     this.older = button("Older messages", { class: "button wide", hidden: true, run: () => this.#older() });
     this.nothing = el("p", { class: "empty", text: "Pick a conversation to read it." });
     this.stage = el("input", { class: "field", id: "stage", maxlength: "100", autocomplete: "off" });
-    this.agent = el("input", { class: "field", id: "agent", maxlength: "100", autocomplete: "off", placeholder: "nobody in particular" });
+    this.agent = el("input", { class: "field", id: "agent", maxlength: "100", autocomplete: "off", placeholder: "nobody" });
     this.pauser = button("", { class: "button small", run: () => this.#patch({ pause: !this.data.paused }, this.data.paused ? "The bot answers again." : "Paused: messages are kept and not answered.") });
     this.actions = el("div", { class: "actions", role: "group", "aria-label": "Actions" },
       el("form", { class: "row", on: { submit: (event) => { event.preventDefault(); this.#patch({ stage: this.stage.value.trim() }, "The stage is changed."); } } },

@@ -64,6 +64,10 @@ export class ConversationsPanel {
 
   async #load(cursor) {
     const run = ++this.run;
+    if (!(await this.feed.kept())) {
+      this.note.textContent = "Conversations are not kept: start the manager with a storage to read them here.";
+      return;
+    }
     const text = this.search.value.trim();
     const user = this.user.value.trim();
     let path = user ? `/api/v1/users/${encodeURIComponent(user)}/conversations` : "/api/v1/conversations";
@@ -105,10 +109,9 @@ export class ConversationsPanel {
         item.paused ? el("span", { class: "tag warn", text: "paused" }) : null,
         item.status === "archived" ? el("span", { class: "tag", text: "archived" }) : null,
         item.stage ? el("span", { class: "tag accent", text: item.stage }) : null,
-        item.agent ? el("span", { class: "tag", text: item.agent }) : null,
-        el("span", { class: "hint", text: [item.channel, item.tenant].filter(Boolean).join(" · ") })),
-      el("span", { class: "hint" }, `${count(item.messages)} messages, ${count(item.replies)} answered`,
-        item.failures ? el("span", { class: "bad", text: `, ${count(item.failures)} failed` }) : null));
+        item.agent ? el("span", { class: "tag", text: item.agent }) : null),
+      el("span", { class: "hint" }, [item.channel, item.tenant, `${count(item.messages)} messages`, `${count(item.replies)} answered`].filter(Boolean).join(" · "),
+        item.failures ? el("span", { class: "bad", text: ` · ${count(item.failures)} failed` }) : null));
   }
 
   #hit(item) {

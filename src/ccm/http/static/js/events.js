@@ -2,9 +2,11 @@
 
 import { key } from "./api.js";
 import { button, el, say } from "./dom.js";
+import { seconds } from "./format.js";
 
 const KEPT = 200;
 const PAUSE = 3000;
+const SPANS = new Set(["waited", "served", "delay", "since"]);
 
 export class EventLog {
   constructor() {
@@ -60,9 +62,9 @@ export class EventLog {
     if (this.paused) return;
     const about = Object.entries(data)
       .filter(([field, value]) => !["at", "type"].includes(field) && value !== "" && value !== null)
-      .map(([field, value]) => `${field.replaceAll("_", " ")} ${show(value)}`);
+      .map(([field, value]) => `${field.replaceAll("_", " ")} ${SPANS.has(field) ? seconds(value) : show(value)}`);
     this.list.prepend(el("li", { class: "event-line" },
-      el("time", { text: new Date().toLocaleTimeString([], { hour12: false }) }),
+      el("time", { text: new Date().toLocaleTimeString([], { hourCycle: "h23" }) }),
       el("strong", { class: `event-name ${tone(name, data)}`, text: name }), el("span", { text: about.join(" · ") })));
     while (this.list.childElementCount > KEPT) this.list.lastElementChild.remove();
   }

@@ -32,6 +32,12 @@ export class Feed extends EventTarget {
     this.#wake();
   }
 
+  /** Whether conversations outlive their sessions, as soon as that is known. */
+  async kept() {
+    if (!this.statistics) await new Promise((resolve) => this.addEventListener("statistics", resolve, { once: true }));
+    return this.statistics.storage?.durable !== undefined;
+  }
+
   /** Which rows the plots show: 1 (five minutes) or 60 (a day). */
   show(step) {
     this.step = step;

@@ -52,12 +52,14 @@ export function when(value) {
   const date = new Date(typeof value === "number" ? value * 1000 : value);
   if (Number.isNaN(date.getTime())) return NONE;
   const today = new Date().toDateString() === date.toDateString();
-  const hour = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const hour = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   return today ? hour : `${date.toLocaleDateString([], { day: "numeric", month: "short", year: "numeric" })} ${hour}`;
 }
 
 /** How long ago. */
 export function ago(value) {
   const then = typeof value === "number" ? value * 1000 : Date.parse(value);
-  return Number.isNaN(then) ? NONE : `${seconds(Math.max(0, (Date.now() - then) / 1000))} ago`;
+  if (Number.isNaN(then)) return NONE;
+  const passed = Math.max(0, (Date.now() - then) / 1000);
+  return passed < 3 ? "now" : `${seconds(passed < 60 ? Math.round(passed) : passed).replace(/\.0 s$/, " s")} ago`;
 }

@@ -15,7 +15,8 @@ export class LettersPanel {
     this.note = el("p", { class: "empty", role: "status" });
     this.panel = el("section", {},
       el("div", { class: "panel-head" }, el("h2", { tabindex: "-1", text: "Dead letters" }),
-        el("p", { class: "hint", text: "Messages that failed for good. Nothing is lost: try them again when the cause is gone." })),
+        el("p", { class: "hint", text: "Messages that failed for good. Nothing is lost: try them again when the cause is gone." }),
+        this.all = button("Replay all", { glyph: "replay", class: "button small", hidden: true, run: () => this.#replayAll() })),
       this.list, this.note);
     feed.addEventListener("statistics", () => {
       if (this.visible && feed.statistics.dead_letters !== this.seen) this.refresh();
@@ -35,7 +36,9 @@ export class LettersPanel {
     this.seen = this.feed.statistics?.dead_letters ?? null;
     try {
       const { items } = await get(query("/api/v1/dead-letters", { limit: 100 }));
-      this.list.replaceChildren(...items.map((item) => this.#letter(item)));
+      this.items = items.reverse(); // the newest first
+      this.list.replaceChildren(...this.items.map((item) => this.#letter(item)));
+      this.all.hidden = items.length < 2;
       this.note.textContent = items.length ? "" : "There are none. Everything was answered or told why not.";
     } catch (error) {
       this.list.replaceChildren();
@@ -52,7 +55,7 @@ export class LettersPanel {
       item.text ? el("p", { class: "bubble-text letter-text", dir: "auto", text: item.text }) : null,
       el("pre", { class: "error", tabindex: "0", "aria-label": "The last error", text: item.error }),
       el("div", { class: "row end" },
-        item.conversation ? button("Read the conversation", { glyph: "conversations", class: "button small", run: () => this.read(item.conversation) }) : null,
+        item.conversation ? button("Read", { glyph: "conversations", class: "button small", "aria-label": `Read the conversation of letter ${item.id}`, run: () => this.read(item.conversation) }) : null,
         button("Discard", { glyph: "trash", class: "button small danger", "aria-label": `Discard letter ${item.id}`, run: () => this.#discard(item, row) }),
         button("Replay", { glyph: "replay", class: "button small primary", "aria-label": `Replay letter ${item.id}`, run: () => this.#replay(item, row) })));
     return row;
@@ -60,6 +63,19 @@ export class LettersPanel {
 
   async #replay(item, row) {
     await this.#do(row, () => call("POST", `/api/v1/dead-letters/${item.id}/replay`), `Letter ${item.id} is being handled again.`);
+  }
+
+  async #replayAll() {
+    const { items } = this;
+    if (!(await confirm(`Replay ${items.length} letters?`, "Each of them is handled again, the oldest first.", "Replay all", { danger: false }))) return;
+    let done = 0;
+    await this.#do(this.list, async () => {
+      for (const item of items.toReversed()) {
+        await call("POST", `/api/v1/dead-letters/${item.id}/replay`);
+        done += 1;
+      }
+    }, () => `${done} letters are being handled again.`);
+    this.list.removeAttribute("aria-busy");
   }
 
   async #discard(item, row) {
@@ -72,7 +88,7 @@ export class LettersPanel {
     row.setAttribute("aria-busy", "true");
     try {
       await action();
-      toast(done);
+      toast(typeof done === "function" ? done() : done);
     } catch (error) {
       toast(error.message, "bad");
     }

@@ -113,12 +113,14 @@ export class LivePanel {
       number(count(r.timeouts)), number(seconds(r.wait.p99)), number(seconds(r.service.p99)),
     ]);
     const sessions = s.sessions;
+    const channels = (s.channels?.top ?? []).map(([name, value]) => [name || "(none)", number(count(value))]);
     this.tables.replaceChildren(
       card("Waiting before the start", table("Seconds waited, by class, since the start", head, quantiles(s.wait), { hidden: true })),
       card("Being handled", table("Seconds handled, by class, since the start", head, quantiles(s.service), { hidden: true })),
       card("Outcomes", table("Messages by outcome since the start", ["outcome", "messages"], outcomes, { hidden: true }),
         reasons.length ? table("Refused, by reason", ["reason", "messages"], reasons.map(([name, value]) => [name.replaceAll("_", " "), number(count(value))])) : null),
       card("Routes", table("Routes since the start", ["route", "turns", "failed attempts", "time-outs", "wait p99", "handling p99"], routes, { hidden: true }),
+        channels.length ? table("Messages by channel", ["channel", "messages"], channels) : null,
         sessions ? el("p", { class: "hint", text: `${sessions.active} of ${sessions.max} sessions active, ${sessions.idle} idle; up for ${seconds(s.uptime)}.` }) : null));
   }
 }
@@ -152,16 +154,16 @@ function plots() {
   const classes = CLASSES.map((name) => ({ label: name, colour: name.toLowerCase() }));
   const since = "since this page was opened";
   const process = new Plot({
-    title: "Memory and processor", show: bytes, second: percent, most: 32 * 1024 * 1024,
+    title: "Memory and processor", show: bytes, steps: "binary", second: percent, most: 32 * 1024 * 1024,
     series: [{ label: "memory", colour: "accent", fill: true }, { label: "processor", colour: "high", scale: "z" }],
   });
   return {
     throughput: new Plot({ title: "Throughput", hint: "outcomes per second", stacked: true, show: rate,
       series: OUTCOMES.map((name) => ({ label: name, colour: name })) }),
     wait: new Plot({ title: "Wait before the start", hint: "by class", show: seconds, most: 0.01, series: classes, empty: "no turn began in this time" }),
-    queue: new Plot({ title: "Queue", hint: "messages without an outcome", show: count, most: 4, empty: "nobody waited in this time",
+    queue: new Plot({ title: "Queue", hint: "messages without an outcome", show: count, steps: "whole", most: 4, empty: "nobody waited in this time",
       series: [{ label: "waiting", colour: "normal", fill: true, step: true }, { label: "retrying", colour: "high", step: true }] }),
-    slots: new Plot({ title: "Slots", show: count, most: 4,
+    slots: new Plot({ title: "Slots", hint: "turns that run", show: count, steps: "whole", most: 4,
       series: [{ label: "in use", colour: "accent", fill: true, step: true }, { label: "limit", colour: "muted", dash: [5, 4], step: true }] }),
     handling: new Plot({ title: "Handling time", hint: `mean, ${since}`, show: seconds, most: 0.01, series: classes, empty: "nothing was handled" }),
     process,

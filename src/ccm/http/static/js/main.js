@@ -13,7 +13,7 @@ import { Tabs } from "./tabs.js";
 import { themeButton } from "./theme.js";
 
 const feed = new Feed();
-const chat = new Chat();
+const chat = new Chat(() => feed.kept());
 const dock = document.getElementById("dock");
 const chatPanel = el("section", {});
 

@@ -31,26 +31,9 @@ export class Outbox {
     this.sent.clear();
   }
 
-  /**
-   * There is a connection. After a resume the server first says again what was missed, and may answer some
-   * of these with it; so what is left is sent behind a ping, when its pong shows that all of that was read.
-   */
-  welcome(resumed) {
+  /** There is a connection; what the server had said before it was lost has been heard before this. */
+  welcome() {
     this.sent.clear();
-    if (!resumed) {
-      this.#all();
-      return;
-    }
-    const heard = ({ detail }) => {
-      if (detail.type !== "pong") return;
-      this.socket.removeEventListener("frame", heard);
-      this.#all();
-    };
-    this.socket.addEventListener("frame", heard);
-    this.socket.send({ type: "ping" });
-  }
-
-  #all() {
     for (const [ref, frame] of this.frames) if (!this.sent.has(ref)) this.#send(ref, frame);
   }
 

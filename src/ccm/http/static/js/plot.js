@@ -24,8 +24,16 @@ function mixed(name, part) {
 
 function clock(second, long) {
   const options = long ? { hour: "2-digit", minute: "2-digit" } : { hour: "2-digit", minute: "2-digit", second: "2-digit" };
-  return new Date(second * 1000).toLocaleTimeString([], { hour12: false, ...options });
+  return new Date(second * 1000).toLocaleTimeString([], { hourCycle: "h23", ...options });
 }
+
+/** A value on an axis: without zeros behind the point. */
+function brief(text) {
+  return text.replace(/\.0+(?=\D|$)/, "");
+}
+
+const WHOLE = [1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000];
+const BINARY = Array.from({ length: 28 }, (_, power) => 1024 * 2 ** power);
 
 /** Points that no line would show: a value between two gaps. */
 function lonely(plot, index) {
@@ -42,8 +50,8 @@ export class Plot {
    * `series`: [{ label, colour, dash?, fill?, step?, scale? }]; `show`: value to text; `most`: least top of the
    * axis; `stacked`: values lie on each other; `second`: `show` of a second axis (series with scale "z").
    */
-  constructor({ title, hint = "", series, show, most = 1, stacked = false, second = null, empty = "nothing in this time" }) {
-    Object.assign(this, { title, series, show, most, stacked, second, empty });
+  constructor({ title, hint = "", series, show, most = 1, stacked = false, second = null, steps = null, empty = "nothing in this time" }) {
+    Object.assign(this, { title, series, show, most, stacked, second, steps, empty });
     this.hidden = new Set();
     this.raw = [[]];
     this.span = [0, 1];
@@ -74,6 +82,9 @@ export class Plot {
     if (!this.uplot) this.#make();
     this.uplot?.setData(this.#data());
     this.#values(this.uplot?.cursor.idx);
+    if (this.series.length > 4) {
+      columns.forEach((column, index) => this.keys[index].toggle.classList.toggle("idle", !column.some(Boolean)));
+    }
     const any = columns.some((column) => column.some((value) => value !== null && value !== undefined && value !== 0));
     say(this.note, any ? "" : this.empty);
     const now = this.series.map((one, index) => `${one.label} ${this.#show(index, last(columns[index]))}`);
@@ -164,8 +175,8 @@ export class Plot {
     };
     const top = (least) => (_, __, high) => [0, Math.max(least, (high ?? 0) * 1.12)];
     const axes = [
-      { ...axis, size: 22, space: 76, gap: 4, grid: { show: false }, values: (_, splits) => splits.map((at) => clock(at, this.span[1] - this.span[0] > 1800)) },
-      { ...axis, size: 54, space: 34, gap: 4, values: (_, splits) => splits.map((value) => this.show(value)) },
+      { ...axis, size: 22, space: 76, gap: 4, grid: { show: false }, values: (_, splits) => splits.map((at) => clock(at, at % 60 === 0)) },
+      { ...axis, size: 54, space: 34, gap: 4, incrs: this.steps === "whole" ? WHOLE : this.steps === "binary" ? BINARY : undefined, values: (_, splits) => splits.map((value) => brief(this.show(value))) },
     ];
     if (this.second) {
       axes.push({ ...axis, scale: "z", side: 1, size: 50, space: 34, gap: 4, grid: { show: false }, values: (_, splits) => splits.map((value) => this.second(value)) });

@@ -38,7 +38,7 @@ export class ServicesPanel {
 }
 
 function line(label, value, bar = null) {
-  return el("div", { class: "fact" }, el("dt", { text: label }), el("dd", {}, value, bar));
+  return el("div", { class: "fact" }, el("dt", { text: label }), el("dd", {}, value), bar);
 }
 
 function service(name, f) {

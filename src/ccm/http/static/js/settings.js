@@ -17,8 +17,8 @@ export class SettingsPanel {
 
   async show() {
     try {
-      const { config, http, responder, version } = await get("/api/v1/settings");
-      this.about.textContent = [responder && `answered by ${responder}`, version && `ccm ${version}`].filter(Boolean).join(" · ");
+      const { config, http, routes, version } = await get("/api/v1/settings");
+      this.about.textContent = `ccm ${version} · routes: ${routes.join(", ")}`;
       this.groups.replaceChildren(group("Manager", config), el("div", { class: "stack" }, group("Front end", http), this.#browser()));
       this.note.textContent = "";
       this.#filter();

@@ -58,7 +58,7 @@ export class Socket extends EventTarget {
     this.beat = setTimeout(() => this.#ping(), KEEP_ALIVE);
     if (frame.type === "welcome") {
       const resumed = Boolean(frame.resumed);
-      if (!resumed) this.seen = frame.seq ?? 0;
+      this.seen = frame.seq ?? 0;
       this.token = frame.resume;
       this.tries = 0;
       this.#become("open");

@@ -1,0 +1,154 @@
+"""What a chat over HTTP costs, beside an endpoint that does nothing on the same server.
+
+The server is a process of its own, so that only its CPU is counted; the client keeps its connections.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from time import perf_counter
+from typing import Any
+
+import trio
+
+from ._measure import Absent, Void
+
+CLIENTS = 16
+BODY = json.dumps({"user": "ada", "text": "hello", "conversation": "c%d"})
+
+
+def _request(path: str, number: int) -> bytes:
+    body = (BODY % number).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
+        f"{len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _answer(stream: trio.SocketStream, rest: bytes) -> tuple[int, bytes]:
+    while b"\r\n\r\n" not in rest:
+        more = await stream.receive_some()
+        if not more:
+            raise Void("the server closed a connection")
+        rest += more
+    head, _, rest = rest.partition(b"\r\n\r\n")
+    length = next(
+        int(line.split(b":")[1])
+        for line in head.lower().split(b"\r\n")
+        if line.startswith(b"content-length:")
+    )
+    while len(rest) < length:
+        rest += await stream.receive_some()
+    return int(head.split(b" ")[1]), rest[length:]
+
+
+def _cpu(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _load(port: int, path: str, n: int, pid: int) -> float:
+    """CPU microseconds of the server for a request."""
+    spent = 0.0
+
+    async def client(number: int, requests: int) -> None:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        rest = b""
+        async with stream:
+            for _ in range(requests):
+                await stream.send_all(_request(path, number))
+                status, rest = await _answer(stream, rest)
+                if status != 200:
+                    raise Void(f"the server answered {status}")
+
+    for measured in (max(CLIENTS, n // 10), n):
+        before = _cpu(pid)
+        async with trio.open_nursery() as nursery:
+            for number in range(CLIENTS):
+                nursery.start_soon(client, number, max(1, measured // CLIENTS))
+        spent = _cpu(pid) - before
+    return spent / (max(1, n // CLIENTS) * CLIENTS) * 1e6
+
+
+def _measure(kind: str, path: str, n: int) -> float:
+    try:
+        import anycorn  # noqa: F401
+        import fastapi  # noqa: F401
+    except ImportError as error:
+        raise Absent("the front end is not installed; pip install 'ccm[http]'") from error
+    command = [sys.executable, "-m", "benchmarks.http", kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = int(server.stdout.readline())
+            return trio.run(_load, port, path, n, server.pid)
+        except BaseExceptionGroup as errors:
+            void = errors.subgroup(Void)
+            raise errors if void is None else Void(str(void.exceptions[0])) from errors
+        finally:
+            server.kill()
+
+
+def chat(n: int) -> float:
+    """CPU microseconds of a chat: guard, limits, manager, answer."""
+    return _measure("ccm", "/api/v1/chat", n)
+
+
+def empty(n: int) -> float:
+    """The same of an endpoint of FastAPI that checks such a body and returns a constant."""
+    return _measure("empty", "/empty", n)
+
+
+def requests_per_second(n: int) -> float:
+    """Chats per second, one process, with its client on the same machine."""
+    began = perf_counter()
+    _measure("ccm", "/api/v1/chat", n)
+    return n / (perf_counter() - began)
+
+
+async def _ccm() -> None:
+    import ccm
+    from ccm.http import Settings, serve
+
+    async def handler(turn: ccm.Turn) -> str:
+        return "hello"
+
+    config = ccm.Config(rate_limit=None)
+    async with ccm.open_manager(handler, config=config) as manager, trio.open_nursery() as nursery:
+        url: str = await nursery.start(serve, manager, Settings(port=0, rate=None))
+        print(url.rpartition(":")[2], flush=True)
+
+
+async def _empty() -> None:
+    from anycorn import Config, serve
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+
+    class Body(BaseModel):
+        user: str
+        text: str
+        conversation: str
+
+    app = FastAPI()
+
+    async def nothing(body: Any) -> dict[str, str]:
+        return {"reply": "hello"}
+
+    nothing.__annotations__["body"] = Body  # FastAPI cannot find a local class by its name
+    app.post("/empty")(nothing)
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.accesslog = config.errorlog = None
+    config.keep_alive_max_requests = 10**9
+    async with trio.open_nursery() as nursery:
+        binds: Any = await nursery.start(serve, app, config)
+        print(binds[0].rpartition(":")[2], flush=True)
+
+
+if __name__ == "__main__":
+    trio.run(_ccm if sys.argv[1] == "ccm" else _empty)

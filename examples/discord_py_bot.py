@@ -1,0 +1,58 @@
+"""A bot with discord.py (`pip install discord.py`) that answers in order, urgent questions first.
+
+Run it with the bot's token in DISCORD_TOKEN. Kill it in the middle of an answer and start it again: what was
+accepted is answered.
+"""
+
+from __future__ import annotations
+
+import os
+
+import discord
+
+import ccm
+import ccm.aio
+
+
+async def reply(turn: ccm.aio.Turn) -> str:
+    return f"{turn.message.user}, you said: {turn.text}"  # ask your model here
+
+
+class Bot(discord.Client):
+    """Hands messages to the manager; the manager hands replies back."""
+
+    manager: ccm.aio.Manager
+
+    async def on_message(self, message: discord.Message) -> None:
+        if message.author.bot or not message.content:
+            return
+        asks = "?" in message.content or self.user in message.mentions
+        try:
+            await self.manager.submit(
+                ccm.Message(
+                    str(message.channel.id), str(message.author.id), message.content, id=str(message.id),
+                    tenant=str(message.guild.id) if message.guild else "",
+                    priority=ccm.HIGH if asks else ccm.NORMAL,
+                )
+            )  # fmt: skip
+        except ccm.Duplicate:
+            return  # Discord told us twice
+        except ccm.Rejected as rejected:
+            await message.reply(f"Sorry: {rejected.reason.sentence}")
+
+    async def deliver(self, reply: ccm.Reply, message: ccm.Message) -> None:
+        channel = await self.fetch_channel(int(message.conversation))
+        assert isinstance(channel, discord.abc.Messageable)
+        await channel.send(reply.text[:2000], allowed_mentions=discord.AllowedMentions.none())
+
+
+async def main(bot: Bot, token: str) -> None:
+    async with ccm.aio.open_manager(reply, storage="bot.db", deliver=bot.deliver) as bot.manager, bot:
+        await bot.start(token)
+
+
+if __name__ == "__main__":
+    import asyncio
+
+    intents = discord.Intents(guilds=True, messages=True, message_content=True)
+    asyncio.run(main(Bot(intents=intents), os.environ["DISCORD_TOKEN"]))

@@ -1,0 +1,59 @@
+"""Discord for ccm: a gateway that survives cuts, restarts and bursts, and a client of the REST API.
+
+Needs the extra `discord`: `pip install 'ccm[discord]'`.
+"""
+
+from __future__ import annotations
+
+from types import FunctionType as _FunctionType
+
+from ._errors import DiscordError, GatewayClosed, IdentifyRefused, RestError, RestStopped
+from ._gateway import Gateway, GatewayStatistics, open_gateway
+from ._models import (
+    ChatMessage,
+    Event,
+    Gap,
+    GatewayInfo,
+    Interaction,
+    Ready,
+    Resumed,
+    User,
+    snowflake_at,
+    snowflake_time,
+)
+from ._rest import Rest, new_nonce, open_rest
+from ._settings import DiscordSettings, Intents
+from ._split import split
+
+__all__ = [
+    "ChatMessage",
+    "DiscordError",
+    "DiscordSettings",
+    "Event",
+    "Gap",
+    "Gateway",
+    "GatewayClosed",
+    "GatewayInfo",
+    "GatewayStatistics",
+    "IdentifyRefused",
+    "Intents",
+    "Interaction",
+    "Ready",
+    "Rest",
+    "RestError",
+    "RestStopped",
+    "Resumed",
+    "User",
+    "new_nonce",
+    "open_gateway",
+    "open_rest",
+    "snowflake_at",
+    "snowflake_time",
+    "split",
+]
+
+# Users see where a name is to be imported from, not the module it happens to be written in.
+for _value in [globals()[_name] for _name in __all__]:
+    if isinstance(_value, (type, _FunctionType)):
+        _value.__module__ = __name__
+del _value

@@ -1,0 +1,90 @@
+"""What can go wrong for good between ccm and Discord."""
+
+from __future__ import annotations
+
+from ccm._errors import CcmError
+
+CLOSE_CODES = {
+    4004: "the token is not valid; check DISCORD_TOKEN, and that it was not reset",
+    4010: "the shard is not valid; shard_ids must lie below shards",
+    4011: "this bot is in so many guilds that it must be sharded; raise shards",
+    4012: "this version of the gateway is not served any more; update ccm",
+    4013: "intents holds a bit that does not exist",
+    4014: "intents asks for a privileged intent; switch it on in the developer portal, or leave it out",
+}
+"""Close codes after which trying again is of no use, with what to do."""
+
+
+class DiscordError(CcmError):
+    """Base of everything that `ccm.discord` raises on purpose."""
+
+
+class GatewayClosed(DiscordError):
+    """Discord ended the connection for a reason that connecting again does not mend.
+
+    Attributes:
+        code: its close code.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"Discord closed the gateway with code {self.code}: {CLOSE_CODES.get(self.code, 'unknown')}"
+
+
+class IdentifyRefused(DiscordError):
+    """So many sessions were begun in a day that Discord is about to reset the token: none was begun.
+
+    Attributes:
+        retry_after: seconds after which one more may be begun.
+    """
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return (
+            f"no new session is begun for {self.retry_after:.0f} s: almost all of the day are used up, and "
+            "after the last one Discord would reset the token; find out why the bot keeps connecting anew"
+        )
+
+
+class RestError(DiscordError):
+    """Discord refused a request, or could not be asked.
+
+    Attributes:
+        status: HTTP status; 0 when there was no answer.
+        code: Discord's own code of the error, 0 when unknown.
+        text: what Discord said.
+    """
+
+    def __init__(self, request: str, status: int, code: int = 0, text: str = "") -> None:
+        super().__init__(request, status, code, text)
+        self.request = request
+        self.status = status
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        if not self.status:
+            return f"{self.request}: no answer from Discord ({self.text})"
+        return f"{self.request}: Discord answered {self.status} (code {self.code}): {self.text}"
+
+
+class RestStopped(RestError):
+    """Requests are held back, so that this machine or token is not banned; nothing was sent.
+
+    Attributes:
+        retry_after: seconds after which they are let through again; infinite: not in this process.
+    """
+
+    def __init__(self, request: str, text: str, retry_after: float) -> None:
+        super().__init__(request, 0, 0, text)
+        self.args = (request, text, retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.request}: not sent, {self.text}"

@@ -1,0 +1,194 @@
+"""Conversations, figures, dead letters, events and probes over HTTP."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+import ccm
+from ccm.http._frames import BadFrame, parse
+
+from .live import Live, echo, in_thread
+from .test_chat import ONCE, Bot, say
+
+
+@pytest.fixture
+def bot() -> Bot:
+    return Bot()
+
+
+@pytest.fixture
+def server(bot: Bot, tmp_path: Path) -> Iterator[Live]:
+    with in_thread(bot, storage=tmp_path / "bot.db", config=ONCE) as live:
+        yield live
+
+
+def test_pages_lead_to_everything_once(server: Live) -> None:
+    for number in range(7):
+        say(server, f"number {number}", conversation=f"c{number % 3}")
+    seen: list[str] = []
+    url: str | None = "/api/v1/users/ada/conversations?limit=2"
+    while url is not None:
+        page = server.get(url).json
+        seen += [one["id"] for one in page["items"]]
+        url = f"/api/v1/users/ada/conversations?limit=2&cursor={page['cursor']}" if page["cursor"] else None
+    assert sorted(seen) == ["c0", "c1", "c2"]
+    texts: list[str] = []
+    cursor = ""
+    while True:
+        page = server.get(f"/api/v1/conversations/c0/messages?limit=2{cursor}").json
+        texts = [one["text"] for one in page["items"]] + texts
+        if page["cursor"] is None:
+            break
+        cursor = f"&cursor={page['cursor']}"
+    assert texts == [f"{re}number {n}" for n in (0, 3, 6) for re in ("", "re ")]
+
+
+def test_searching(server: Live) -> None:
+    say(server, "the red bicycle", conversation="c1")
+    say(server, "a blue car", conversation="c2")
+    hits = server.get("/api/v1/search?q=bicycle").json["items"]
+    assert {hit["conversation"] for hit in hits} == {"c1"}
+    assert "[bicycle]" in hits[0]["snippet"]
+    assert server.get("/api/v1/search?q=%21%21").status == 422
+    first = server.get("/api/v1/search?q=a&limit=1").json
+    assert len(first["items"]) == 1
+    assert server.get("/api/v1/conversations/c1/messages?cursor=abc").status == 422
+    assert server.get("/api/v1/conversations?cursor=abc").status == 422
+
+
+def test_changes_are_kept_and_audited(server: Live, caplog: pytest.LogCaptureFixture) -> None:
+    say(server, "hello", conversation="c1")
+    with caplog.at_level(logging.INFO, "ccm.audit"):
+        changed = server.request(
+            "PATCH", "/api/v1/conversations/c1",
+            {"stage": "lead", "hand_off": {"to": "eve"}, "pause": True, "summary": "greeting",
+             "qualification": {"budget": {"met": True, "confidence": 0.5}}},
+        )  # fmt: skip
+    assert changed.json["stage"] == "lead"
+    assert changed.json["agent"] == "eve"
+    assert changed.json["paused"] is True
+    assert (changed.json["is_qualified"], changed.json["score"]) == (True, 0.5)
+    assert json.loads(caplog.records[-1].getMessage())["conversation"] == "c1"
+    assert say(server, "anybody?", conversation="c1").json["reply"] == ""
+    assert say(server, "hi", conversation="c1").json["stage"] == "lead"
+    assert server.request("PATCH", "/api/v1/conversations/none", {"stage": "x"}).status == 404
+    assert server.request("PATCH", "/api/v1/conversations/c1", {"stages": "x"}).status == 422
+
+
+def test_forgetting_erases_and_audits(server: Live, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    say(server, "my secret is purple", conversation="c1")
+    with caplog.at_level(logging.INFO, "ccm.audit"):
+        gone = server.request("DELETE", "/api/v1/users/ada")
+    assert gone.json == {"erased": 2}
+    assert json.loads(caplog.records[-1].getMessage())["action"] == "forget"
+    assert server.get("/api/v1/conversations/c1").status == 404
+    assert server.get("/api/v1/search?q=purple").json["items"] == []
+    assert server.get("/api/v1/turns/1").status == 404
+
+
+def test_an_export_has_every_line(server: Live) -> None:
+    for number in range(3):
+        say(server, f"number {number}", conversation="c1")
+    lines = [json.loads(line) for line in server.get("/api/v1/export").body.splitlines()]
+    assert [line["text"] for line in lines if line["type"] == "entry"] == [
+        f"{re}number {n}" for n in range(3) for re in ("", "re ")
+    ]
+    assert server.get("/api/v1/export?conversation=none").status == 404
+
+
+def test_a_dead_letter_is_replayed_and_another_discarded(server: Live) -> None:
+    for text in ("fail a", "fail b"):
+        say(server, text)
+    first, second = server.get("/api/v1/dead-letters").json["items"]
+    assert (first["text"], first["user"]) == ("fail a", "ada")
+    assert server.post(f"/api/v1/dead-letters/{first['id']}/replay").json["turn"] > 0
+    server.call(server.manager.wait_idle)
+    left = [letter["text"] for letter in server.get("/api/v1/dead-letters").json["items"]]
+    assert sorted(left) == ["fail a", "fail b"]  # it failed again, as a new one
+    assert server.request("DELETE", f"/api/v1/dead-letters/{second['id']}").status == 204
+    assert server.request("DELETE", f"/api/v1/dead-letters/{second['id']}").status == 404
+    assert server.post("/api/v1/dead-letters/999/replay").status == 404
+
+
+def test_figures(server: Live) -> None:
+    say(server, "hello")
+    picture = server.get("/api/v1/statistics").json
+    assert picture["outcomes"]["replied"] == 1
+    assert set(picture["queues"]) == {"CRITICAL", "HIGH", "NORMAL", "LOW"}
+    assert picture["at"].endswith("Z")
+    assert picture["storage"]["kind"] == "sqlite"
+    trends = server.get("/api/v1/trends?step=60").json
+    lengths = {len(column) for column in trends["columns"].values() if isinstance(column, list)}
+    assert len(lengths) == 1
+    assert server.get("/api/v1/trends?step=7").status == 422
+    assert server.get("/api/v1/analytics?days=1").json["turns"] == 1
+    settings = server.get("/api/v1/settings").json
+    assert settings["config"]["limit"] == 50
+    assert settings["http"]["keys"] is False
+
+
+def test_without_a_storage_the_remedy_is_named() -> None:
+    with in_thread(echo) as server:
+        for path in ("conversations", "conversations/c", "search?q=x", "analytics", "export"):
+            answer = server.get(f"/api/v1/{path}")
+            assert (answer.status, answer.json["reason"]) == (409, "storage_missing")
+        assert say(server, "hello").json["stage"] is None
+        assert server.get("/api/v1/statistics").json["storage"]["kind"] == "memory"
+
+
+def test_events_are_told_live_and_end_with_a_farewell(server: Live) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(b"GET /api/v1/events?kinds=Accepted,Ended HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        file = client.makefile("rb")
+        while b"listening" not in file.readline():
+            pass
+        say(server, "hello", conversation="c1")
+        seen = b""
+        while b"event: Ended" not in seen:
+            seen += file.readline()
+        assert b"event: Accepted" in seen
+        assert b"event: Started" not in seen
+        server.do(server.front.begin_farewell)
+        rest = file.read()
+        assert b"event: farewell" in rest
+
+
+def test_probes(server: Live) -> None:
+    assert server.get("/healthz").json == {"status": "ok"}
+    assert server.get("/readyz").json == {"status": "ready"}
+    server.do(server.front.begin_draining)
+    assert (server.get("/readyz").status, server.get("/healthz").status) == (503, 200)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "null", "[]", '"hello"', "{}", '{"type": 1}', '{"type": "hi"}', '{"type": "message"}', "[" * 100,
+     '{"type": "edit", "id": "", "text": "x"}', '{"type": "hello", "last_seen": -1}', "NaN", "{"],
+)  # fmt: skip
+def test_what_is_no_frame(text: str) -> None:
+    with pytest.raises(BadFrame):
+        parse(text, 32)
+
+
+def test_the_manager_finds_receipts_by_number(server: Live, bot: Bot) -> None:
+    async def find() -> None:
+        receipt = await server.manager.submit(ccm.Message("c", "u", "hang"))
+        found = server.manager.receipt(receipt.turn_id)
+        assert found is not None
+        assert found.message.text == "hang"
+        assert server.manager.receipt(10**9) is None
+        with trio.fail_after(10):
+            await bot.started.wait()
+        states = [found.state]
+        assert found.waited is not None
+        await server.manager.stop("c")
+        assert [*states, found.state] == ["running", "done"]
+
+    server.call(find)

@@ -1,0 +1,240 @@
+"""Messages over HTTP: answered now, later, as it is written; once each, whatever the client does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import ccm
+from ccm.http import Keys, Settings
+
+from .live import Answer, Live, echo, in_thread
+
+ONCE = ccm.Config(rate_limit=None, retry=ccm.RetryPolicy(attempts=1))
+
+
+class Bot:
+    """A handler that says its answer in words, waits when told to, and notes what happened."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.cancelled: list[str] = []
+        self.go, self.started = trio.Event(), trio.Event()
+
+    async def __call__(self, turn: ccm.Turn) -> str | None:
+        self.seen.append(turn.text)
+        self.started.set()
+        try:
+            match turn.text.split()[0]:
+                case "wait":
+                    await self.go.wait()
+                case "hang":
+                    await trio.sleep_forever()
+                case "fail":
+                    raise ValueError("secret of the handler")
+                case "write":
+                    for word in turn.text.split():
+                        await turn.send(word + " ")
+                    return None
+        except trio.Cancelled:
+            self.cancelled.append(turn.text)
+            raise
+        return f"re {turn.text}"
+
+
+@pytest.fixture
+def bot() -> Bot:
+    return Bot()
+
+
+@pytest.fixture
+def server(bot: Bot, tmp_path: Path) -> Iterator[Live]:
+    with in_thread(bot, storage=tmp_path / "bot.db", config=ONCE) as live:
+        yield live
+
+
+def say(server: Live, text: str, *, key: str | None = None, headers: Any = None, **more: Any) -> Answer:
+    return server.post("/api/v1/chat", {"user": "ada", "text": text, **more}, key=key, **(headers or {}))
+
+
+def events(answer: Answer) -> list[tuple[str, Any]]:
+    found = []
+    for block in answer.body.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if lines:
+            found.append((lines["event"], json.loads(lines["data"])))
+    return found
+
+
+def test_a_message_is_answered_and_its_conversation_created_then_resumed(server: Live) -> None:
+    first = say(server, "hello")
+    assert first.status == 200
+    assert first.json["reply"] == "re hello"
+    assert first.json["event"] == "created"
+    again = say(server, "more", conversation=first.json["conversation"])
+    assert again.json["event"] == "resumed"
+    assert again.json["conversation"] == first.json["conversation"]
+    assert again.json["turn"] > first.json["turn"]
+    assert set(again.json["timings"]) == {"waited", "served", "total"}
+    assert again.json["stage"] == ""
+
+
+@pytest.mark.parametrize("where", ["body", "header"])
+def test_the_same_id_again_gives_the_first_answer(server: Live, bot: Bot, where: str) -> None:
+    sent = {"id": "m-1"} if where == "body" else {"headers": {"Idempotency_Key": "m-1"}}
+    first, second = say(server, "hello", **sent), say(server, "something else", **sent)
+    assert second.status == 200
+    assert second.headers["Idempotent-Replayed"] == "true"
+    assert (second.json["reply"], second.json["turn"]) == ("re hello", first.json["turn"])
+    assert bot.seen == ["hello"]
+
+
+def test_it_also_does_in_the_next_process(bot: Bot, tmp_path: Path) -> None:
+    answers = []
+    for _ in range(2):
+        with in_thread(bot, storage=tmp_path / "bot.db", config=ONCE) as live:
+            answers.append(say(live, "hello", id="m-1", conversation="c"))
+            turn = live.get(f"/api/v1/turns/{answers[0].json['turn']}")
+            assert turn.json["reply"] == "re hello"
+            assert turn.json["conversation"] == "c"
+    assert [answer.json["reply"] for answer in answers] == ["re hello"] * 2
+    assert answers[1].headers["Idempotent-Replayed"] == "true"
+    assert bot.seen == ["hello"]
+
+
+def test_an_answer_may_be_fetched_later(server: Live, bot: Bot) -> None:
+    answer = say(server, "wait for it", headers={"Prefer": "respond-async"})
+    assert answer.status == 202
+    assert answer.headers["Location"] == answer.json["url"]
+    assert server.get(answer.json["url"]).json["state"] in ("waiting", "running")
+    server.do(bot.go.set)
+    server.call(server.manager.wait_idle)
+    found = server.get(answer.json["url"]).json
+    assert (found["state"], found["outcome"], found["reply"]) == ("done", "replied", "re wait for it")
+
+
+def test_it_may_be_cancelled(server: Live, bot: Bot) -> None:
+    answer = say(server, "hang on", headers={"Prefer": "respond-async"})
+    gone = server.request("DELETE", answer.json["url"])
+    assert gone.json["state"] == "done"
+    assert gone.json["outcome"] == "cancelled"
+    assert gone.json["problem"]["reason"] == "cancelled"
+    assert bot.cancelled == ["hang on"]
+    assert server.request("DELETE", answer.json["url"]).json["outcome"] == "cancelled"
+
+
+def test_the_reply_as_it_is_written(server: Live) -> None:
+    answer = say(server, "write it down", headers={"Accept": "text/event-stream"})
+    told = events(answer)
+    assert [name for name, _ in told] == ["receipt", "piece", "piece", "piece", "outcome"]
+    assert "".join(data["text"] for name, data in told if name == "piece") == "write it down "
+    assert told[-1][1]["reply"] == "write it down "
+    assert told[-1][1]["turn"] == told[0][1]["turn"]
+
+
+def test_a_stream_ends_with_the_problem_when_there_is_no_answer(server: Live) -> None:
+    told = events(say(server, "fail now", headers={"Accept": "text/event-stream"}))
+    assert told[-1][0] == "outcome"
+    assert told[-1][1]["outcome"] == "failed"
+    assert told[-1][1]["problem"]["status"] == 502
+    assert "secret" not in json.dumps(told)
+
+
+def test_what_a_handler_raised_is_not_told(server: Live) -> None:
+    answer = say(server, "fail now")
+    assert answer.status == 502
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json["reason"] == "handler_failed"
+    assert b"secret" not in answer.body
+    letters = server.get("/api/v1/dead-letters").json["items"]
+    assert [letter["id"] for letter in letters] == [answer.json["dead_letter"]]
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_a_client_that_goes_away_cancels_its_turn(server: Live, bot: Bot, accept: str) -> None:
+    import socket
+
+    body = json.dumps({"user": "ada", "text": "hang here"}).encode()
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(
+            b"POST /api/v1/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+            b"Accept: %s\r\nContent-Length: %d\r\n\r\n%s" % (accept.encode(), len(body), body)
+        )
+
+        async def running() -> None:
+            with trio.fail_after(10):
+                await bot.started.wait()
+
+        server.call(running)
+
+    async def idle() -> None:
+        with trio.fail_after(10):
+            await server.manager.wait_idle()
+
+    server.call(idle)
+    assert bot.cancelled == ["hang here"]
+    assert server.manager.statistics().outcomes["cancelled"] == 1
+
+
+def test_refusals_say_when_to_come_back() -> None:
+    with in_thread(echo, config=ccm.Config(rate_limit=ccm.RateLimit(1, per=60))) as server:
+        assert say(server, "one").status == 200
+        refused = say(server, "two")
+        assert refused.status == 429
+        assert refused.json["reason"] == "rate_limited"
+        assert 0 < refused.json["retry_after"] <= 60
+        assert int(refused.headers["Retry-After"]) >= refused.json["retry_after"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {}, {"user": "a"}, {"user": "", "text": "x"}, {"user": "a", "text": ""}, {"user": "a", "text": "\0"},
+        {"user": "a/b", "text": "x"}, {"user": "a\n", "text": "x"}, {"user": "a" * 201, "text": "x"},
+        {"user": "a", "text": "x", "priority": "urgent"}, {"user": "a", "text": "x", "who": 1},
+        {"user": 1, "text": "x"}, {"user": "a", "text": "x", "id": ""}, {"user": "a", "text": "x" * 40_000},
+        [], "text", None,
+    ],
+)  # fmt: skip
+def test_what_is_no_message_is_refused_and_changes_nothing(server: Live, body: Any) -> None:
+    answer = server.post(
+        "/api/v1/chat", body if body is not None else b"null", Content_Type="application/json"
+    )
+    assert answer.status == 422, answer.body
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert server.manager.statistics().received == 0
+
+
+def test_a_tenant_cannot_reach_the_conversations_of_another(tmp_path: Path) -> None:
+    made = [
+        Keys.make("blue", ("chat", "read"), "blue"), Keys.make("red", ("chat", "read"), "red"),
+        Keys.make("root", ("admin",)),
+    ]  # fmt: skip
+    (blue, _), (red, _), (root, _) = made
+    settings = Settings(keys=Keys(key for _, key in made), rate=None)
+    for storage in (None, tmp_path / "bot.db"):
+        with in_thread(echo, settings, storage=storage, config=ONCE) as server:
+            mine = say(server, "mine", key=blue, conversation="c-1")
+            assert mine.status == 200
+            assert say(server, "me too", key=red, conversation="c-1").status == 404
+            assert say(server, "for them", key=red, tenant="blue").status == 403
+            assert server.get(f"/api/v1/turns/{mine.json['turn']}", key=red).status == 404
+            assert server.get(f"/api/v1/turns/{mine.json['turn']}", key=blue).status == 200
+            assert server.post("/api/v1/conversations/c-1/stop", key=red).status == 404
+            # Who may see all of them joins the conversation as what it is.
+            assert say(server, "hello", key=root, conversation="c-1").status == 200
+            session = server.do(server.manager.session, "c-1")
+            assert session is not None
+            assert session.tenant == "blue"
+            if storage is not None:
+                for path in ("", "/messages"):
+                    assert server.get(f"/api/v1/conversations/c-1{path}", key=red).status == 404
+                    assert server.get(f"/api/v1/conversations/c-1{path}", key=blue).status == 200
+                assert server.get("/api/v1/search?q=mine", key=red).json["items"] == []
+                assert server.get("/api/v1/search?q=mine", key=blue).json["items"] != []
+                assert server.get("/api/v1/conversations", key=red).json["items"] == []

@@ -1,0 +1,123 @@
+"""Bugs planted in the client side of Discord: protocol, connections, limits, requests, splitting."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+FOLDER = "tests/discord_client"
+PROTOCOL_TESTS = (f"{FOLDER}/test_protocol.py",)
+GATEWAY_TESTS = (f"{FOLDER}/test_gateway.py",)
+LIMIT_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
+BUCKET_TESTS = (f"{FOLDER}/test_buckets.py",)
+REST_TESTS = (f"{FOLDER}/test_rest.py",)
+SPLIT_TESTS = (f"{FOLDER}/test_split.py",)
+PART_TESTS = (f"{FOLDER}/test_parts.py",)
+
+PROTOCOL = "discord/_protocol.py"
+SHARD = "discord/_shard.py"
+BUCKETS = "discord/_buckets.py"
+
+DISCORD = (
+    Mutant(
+        "a zombie connection is kept", "discord", PROTOCOL,
+        "        if not link.acked:\n            return self._close",
+        "        if False:\n            return self._close",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "an old heartbeat condemns the next connection", "discord", PROTOCOL,
+        "        link.beat = now + link.interval * self._random()\n        link.acked = True\n",
+        "        link.beat = now + link.interval * self._random()\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "resumes without end", "discord", PROTOCOL,
+        "        self._resumes += 1\n", "",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "a dead resume host is asked for ever", "discord", PROTOCOL,
+        "        self._resume_url = \"\"\n        self._failures += 1\n", "        self._failures += 1\n",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "a refused session is tried again", "discord", PROTOCOL,
+        "        if not resumable:\n            self._forget()\n", "",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "holes of a replay go unnoticed", "discord", PROTOCOL,
+        "            link.missing += missing\n", "            self.holes += missing\n",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "a short life counts as stable", "discord", PROTOCOL,
+        "        if now - link.live >= STABLE:\n", "        if now >= link.live:\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "the heart sleeps through HELLO", "discord", SHARD,
+        "                connection.alarm.deadline = due\n", "                pass\n",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "a cut for the better ends the session", "discord", SHARD,
+        "self._stop_code or RESUMABLE", "self._stop_code or 1000",
+        GATEWAY_TESTS,
+    ),
+    Mutant(
+        "what is counted is not written down", "discord", "discord/_gate.py",
+        "        self._state.begun = self._budget.begun()\n        await self._state.save()\n",
+        "        pass\n",
+        (f"{FOLDER}/test_gateway_limits.py::test_sessions_begun_are_on_the_disk_before_they_begin",),
+    ),
+    Mutant(
+        "a session goes on behind what was not handled", "discord", "discord/_progress.py",
+        "        return first[1] - 1 if first[0] == session else None\n", "        return received\n",
+        PART_TESTS,
+    ),
+    Mutant(
+        "what is shed is not told", "discord", "discord/_inbox.py",
+        "            self._add(gap)\n", "",
+        PART_TESTS,
+    ),
+    Mutant(
+        "a bomb is unpacked", "discord", "discord/_inflate.py",
+        "            text = self._context.decompress(data, self._limit)\n        except zlib.error",
+        "            text = self._context.decompress(data)\n        except zlib.error",
+        PART_TESTS,
+    ),
+    Mutant(
+        "an answer in flight reopens a pause", "discord", BUCKETS,
+        "        paused = max(bucket.paused, self._pauses.get(route, -math.inf))\n",
+        "        paused = -math.inf if bucket.remaining else bucket.paused\n",
+        BUCKET_TESTS,
+    ),
+    Mutant(
+        "a lost answer blocks its limit for ever", "discord", BUCKETS,
+        "            bucket.remaining = max(bucket.remaining, 1)\n", "            pass\n",
+        BUCKET_TESTS,
+    ),
+    Mutant(
+        "cloudflare is asked again", "discord", BUCKETS,
+        "        if not isinstance(body, Mapping) and \"via\" not in headers:\n", "        if False:\n",
+        REST_TESTS,
+    ),
+    Mutant(
+        "each attempt is a new message", "discord", "discord/_requests.py",
+        "                    answer = await self._once(name, route, path, deadline, headers, body, query)\n",
+        "                    again = {**body, \"nonce\": str(failures)} if isinstance(body, dict) else body\n"
+        "                    answer = await self._once(name, route, path, deadline, headers, again, query)\n",
+        REST_TESTS,
+    ),
+    Mutant(
+        "a cancelled request keeps its place", "discord", "discord/_requests.py",
+        "            if not over:\n                self.limits.lost(go, trio.current_time())\n", "",
+        REST_TESTS,
+    ),
+    Mutant(
+        "a code block is left open", "discord", "discord/_split.py",
+        "        start, opening = end, state\n", "        start, opening = end, \"\"\n",
+        SPLIT_TESTS,
+    ),
+)  # fmt: skip
