@@ -117,7 +117,7 @@ export class Chat {
   }
 
   #who() {
-    return this.user.value.trim() || "guest";
+    return this.user.value.replaceAll("/", "").trim() || "guest"; // a "/" would part its address
   }
 
   // -- conversations -----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ export class Detail {
     this.nothing = el("p", { class: "empty", text: "Pick a conversation to read it." });
     this.stage = el("input", { class: "field", id: "stage", maxlength: "100", autocomplete: "off" });
     this.agent = el("input", { class: "field", id: "agent", maxlength: "100", autocomplete: "off", placeholder: "nobody" });
-    this.pauser = button("", { class: "button small", run: () => this.#patch({ pause: !this.data.paused }, this.data.paused ? "The bot answers again." : "Paused: messages are kept and not answered.") });
+    this.pauser = button("Pause the bot", { class: "button small", run: () => this.#patch({ pause: !this.data.paused }, this.data.paused ? "The bot answers again." : "Paused: messages are kept and not answered.") });
     this.actions = el("div", { class: "actions", role: "group", "aria-label": "Actions" },
       el("form", { class: "row", on: { submit: (event) => { event.preventDefault(); this.#patch({ stage: this.stage.value.trim() }, "The stage is changed."); } } },
         el("label", { for: "stage", text: "stage" }), this.stage, button("Set", { type: "submit", class: "button small" })),

@@ -51,7 +51,8 @@ export class Tabs {
       section.tab.setAttribute("aria-selected", "true");
       section.tab.tabIndex = 0;
       if (location.hash.slice(1).split("/")[0] !== name) history.replaceState(null, "", `#${name}`);
-      section.tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+      // Not scrollIntoView: in some browsers that moves the place that the Tab key starts from.
+      this.list.scrollLeft = section.tab.offsetLeft - (this.list.clientWidth - section.tab.offsetWidth) / 2;
       section.show?.();
     }
     if (focus) section.tab.focus();
