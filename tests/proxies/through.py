@@ -192,6 +192,8 @@ async def chat_by_socket(site: Site, text: str, *, stop: bool = False) -> tuple[
                             break
             except ConnectionClosed as closed:
                 code = closed.reason.code if closed.reason is not None else None
+        # Closed by the other side, the library leaves its socket to the garbage collector.
+        await ws._stream.aclose()
     return times, reply, code
 
 

@@ -150,6 +150,9 @@ class _Talk:
     async def _say_farewell(self) -> None:
         await self._front.drained.wait()
         self._code = 1001
+        # No turn runs any more, but the last outcome may still be on its way to the client.
+        with trio.move_on_after(self._front.settings.farewell / 2):
+            await self._peer.settled()
         with trio.move_on_after(self._front.settings.farewell):
             await self._send({"type": "farewell", "seq": self._peer.seq + 1})
         self._scope.cancel()
@@ -249,30 +252,31 @@ class _Talk:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """One message, from being taken in (`started`) to its outcome."""
-        id, key, receipt = exchange.message.id, exchange.message.conversation, None
-        exchanges = self._front.exchanges
-        try:
-            async with self._front.manager.stream(exchange.message) as pieces:
-                receipt = pieces.receipt
-                exchanges.keep(receipt, exchange.message)
+        with peer.talking():
+            id, key, receipt = exchange.message.id, exchange.message.conversation, None
+            exchanges = self._front.exchanges
+            try:
+                async with self._front.manager.stream(exchange.message) as pieces:
+                    receipt = pieces.receipt
+                    exchanges.keep(receipt, exchange.message)
+                    peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
+                    peer.put(type="typing", conversation=key, id=id)
+                    task_status.started()
+                    async for piece in pieces:
+                        if isinstance(piece, Restarted):
+                            peer.put(type="restarted", id=id)
+                        else:
+                            await peer.put_slowly(type="piece", id=id, text=piece)
+                    outcome = await receipt.outcome()
+            except Duplicate as error:
+                receipt = error.receipt
                 peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
-                peer.put(type="typing", conversation=key, id=id)
                 task_status.started()
-                async for piece in pieces:
-                    if isinstance(piece, Restarted):
-                        peer.put(type="restarted", id=id)
-                    else:
-                        await peer.put_slowly(type="piece", id=id, text=piece)
                 outcome = await receipt.outcome()
-        except Duplicate as error:
-            receipt = error.receipt
-            peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
-            task_status.started()
-            outcome = await receipt.outcome()
-        except (CcmError, ValueError, TypeError) as error:
-            if receipt is None:
-                peer.put(type="error", ref=ref, problem=refusal(error))
-                task_status.started()
-                return
-            outcome = await receipt.outcome()
-        peer.put(type="outcome", **await exchanges.fate(exchange, receipt, outcome))
+            except (CcmError, ValueError, TypeError) as error:
+                if receipt is None:
+                    peer.put(type="error", ref=ref, problem=refusal(error))
+                    task_status.started()
+                    return
+                outcome = await receipt.outcome()
+            peer.put(type="outcome", **await exchanges.fate(exchange, receipt, outcome))
