@@ -76,7 +76,7 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Plant known bugs, one at a time; each must make a test fail. Two slow ones only with `-- --all`."""
+    """Plant known bugs, one at a time; each must make a test fail. The slow ones only with `-- --all`."""
     session.install(".[cli,test]")
     session.run("python", "-m", "tests.mutants", *session.posargs)
 
@@ -100,6 +100,13 @@ def strace(session: nox.Session) -> None:
     """Let each k-th write and fsync of a storage fail. Needs the program strace."""
     session.install(".[cli,test]")
     session.run("python", "-m", "tests.faults.strace", *session.posargs)
+
+
+@nox.session
+def proxies(session: nox.Session) -> None:
+    """Chat through nginx and Caddy with the files of examples/deploy. Needs both programs."""
+    session.install(".[cli,test]")
+    session.run("pytest", "tests/proxies/through.py", *session.posargs)
 
 
 @nox.session

@@ -64,7 +64,9 @@ def ask(
         connection.request(method, path, data, {"Content-Type": "application/json"} | (headers or {}))
         response = connection.getresponse()
         text = response.read().decode()
-        return response.status, json.loads(text) if "json" in response.headers["Content-Type"] else text
+        return response.status, json.loads(text) if "json" in response.headers.get(
+            "Content-Type", ""
+        ) else text
     finally:
         connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
@@ -9,14 +10,16 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from trio_websocket import ConnectionClosed, open_websocket_url
 
 from ccm.cli import main
 from tests.model_kit import Call, fake_server, refusing
 
-from .process import TIMEOUT, clean_environment, serving
+from .process import TIMEOUT, Server, clean_environment, serving
 
 BOT = """
 import contextlib
@@ -119,6 +122,54 @@ def test_a_model_answers_and_its_key_is_not_told(tmp_path: Path) -> None:
             return "".join(server.errors)
 
     trio.run(program)
+
+
+async def last_frames(server: Server) -> tuple[list[dict[str, Any]], Any]:
+    """What a WebSocket is told when its server is stopped in the middle of an answer."""
+    frames: list[dict[str, Any]] = []
+    with trio.fail_after(TIMEOUT):
+        async with open_websocket_url(
+            f"ws://127.0.0.1:{server.port}/api/v1/ws", subprotocols=["ccm.v1"]
+        ) as ws:
+            await ws.send_message(json.dumps({"type": "hello"}))
+            said = {"type": "message", "ref": "1", "user": "ada", "text": "count to 10"}
+            await ws.send_message(json.dumps(said))
+            try:
+                while True:
+                    frames.append(json.loads(await ws.get_message()))
+                    if len(frames) == 5:
+                        server.process.terminate()
+            except ConnectionClosed as closed:
+                reason = closed.reason
+        # Closed by the other side, the library leaves its socket to the garbage collector.
+        await ws._stream.aclose()
+    return frames, reason
+
+
+def test_what_runs_at_sigterm_is_answered_before_the_farewell(tmp_path: Path) -> None:
+    with serving(tmp_path, "--pace", "0.03") as server:
+        frames, reason = trio.run(last_frames, server)
+        assert reason.code == 1001
+        assert [frame["type"] for frame in frames[-3:]] == ["piece", "outcome", "farewell"]
+        assert frames[-2]["reply"] == "1, 2, 3, 4, 5, 6, 7, 8, 9, 10."
+        assert server.process.wait(TIMEOUT) == 0
+
+
+def test_a_stream_at_sigterm_gets_its_outcome(tmp_path: Path) -> None:
+    with serving(tmp_path, "--pace", "0.03") as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT)
+        body = json.dumps({"user": "ada", "text": "count to 10"})
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        connection.request("POST", "/api/v1/chat", body, headers)
+        response = connection.getresponse()
+        for _ in range(6):
+            response.readline()
+        server.process.terminate()
+        rest = response.read().decode()
+        connection.close()
+        assert "event: outcome" in rest
+        assert "9, 10." in rest
+        assert server.process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_one_look_at_a_real_server(live: Live, capsys: pytest.CaptureFixture[str
     assert f"ccm at {live.url}" in told
     assert "received 3" in told
     assert "3 replied" in told
-    (high,) = (line for line in told.splitlines() if line.startswith("HIGH"))
+    (high,) = (line for line in told.splitlines() if line.startswith(" HIGH"))
     assert high.split()[3] == "3", "turns that were started"
     assert main(["top", live.url, "--json"]) == 0
     look = json.loads(capsys.readouterr().out)
@@ -110,6 +110,7 @@ def test_columns_may_be_missing() -> None:
 
 def test_everything_that_may_be_there_is_drawn() -> None:
     console = make_console()
+    alert = {"kind": "[red]depth", "subject": "LOW", "level": "critical", "value": 7, "threshold": 5}
     look: dict[str, Any] = {
         "statistics": {
             "received": 4, "running": 1, "limit": 2, "waiting": 7, "retrying": 1, "uptime": 7300,
@@ -119,7 +120,7 @@ def test_everything_that_may_be_there_is_drawn() -> None:
             "storage": {"lag": 0.25, "failing": "disk full", "pending": 9},
         },
         "trends": {"columns": {"memory": [None, 2e6]}},
-        "alerts": {"items": [{"name": "[red]depth", "level": "critical", "value": 7, "threshold": 5}]},
+        "alerts": {"items": [alert]},
     }  # fmt: skip
     with console.capture() as captured:
         console.print(picture("http://x", look, "no answer for 3 looks"))

@@ -25,8 +25,8 @@ HTTP = (
     ),
     Mutant(
         "every key may everything", "security", "http/_access.py",
-        "        if not caller.may(scope):\n",
-        "        if False:\n",
+        "    if not caller.may(scope):\n",
+        "    if False:\n",
         (MATRIX,),
     ),
     Mutant(
@@ -84,9 +84,9 @@ HTTP = (
         (GUARD,),
     ),
     Mutant(
-        "an abandoned request goes on", "pitfall 5", "http/_guard.py",
-        "                gone.set()\n                nursery.cancel_scope.cancel()\n",
-        "                gone.set()\n",
+        "an abandoned request goes on", "pitfall 5", "http/_presence.py",
+        "            self.request.cancel()\n",
+        "            pass\n",
         (GUARD,),
     ),
     Mutant(
@@ -97,7 +97,7 @@ HTTP = (
     ),
     Mutant(
         "a client that has left holds its place", "security", "http/_wire.py",
-        "        self._left = True\n        await self.idle_task.stop()",
+        "        await self.idle_task.stop()",
         "        pass",
         (GUARD,),
     ),

@@ -124,7 +124,8 @@ def _alerts(alerts: Sequence[Mapping[str, Any]]) -> Table:
     for alert in alerts:
         style = "bold red" if alert.get("level") == "critical" else "yellow"
         cells = (str(alert.get(key, "")) for key in ("level", "value", "threshold"))
-        table.add_row(Text(str(alert.get("name", "")), style=style), *map(Text, cells))
+        name = " ".join(str(alert[key]) for key in ("kind", "subject") if alert.get(key))
+        table.add_row(Text(name, style=style), *map(Text, cells))
     return table
 
 

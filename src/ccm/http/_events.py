@@ -74,6 +74,8 @@ class EventStream(Response):
 
     async def _say_farewell(self, channel: Channel, scope: trio.CancelScope) -> None:
         await self._front.drained.wait()
+        # No turn runs any more, but the last outcome may be on its way; its stream ends by itself.
+        await trio.sleep(self._front.settings.farewell / 2)
         with trio.move_on_after(self._front.settings.farewell):
             await channel.event("farewell", {})
         scope.cancel()

@@ -2,8 +2,8 @@
 
 Everything here is about one request: its form, where it comes from, who sends it, how often, how much. The
 body is read here too, with a limit and a time-out, and checked before anything parses it. Then the
-application runs beside a task that watches the client: when that is gone, the application is
-cancelled, so that nobody pays for an answer nobody reads.
+application runs; when its client has gone, it is cancelled, so that nobody pays for an answer
+nobody reads.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from ._front import Front
 from ._json import json_error
 from ._keys import LOCAL, Caller
 from ._origins import METHODS, PREFLIGHT, SECURITY, cors, foreign, loopback_address, loopback_name
+from ._presence import KEY as PRESENCE
+from ._presence import Presence
 from ._problems import BROKEN, MEDIA_TYPE, Problem
 from ._request import Asked, Scope, too_large
 
@@ -185,31 +187,31 @@ class Guard:
 
     async def _http(self, asked: Asked, receive: Receive, out: _Out) -> None:
         body = await self._body(asked, receive) if asked.has_body else b""
-        scope = asked.scope
-        gone = trio.Event()
-        told = False
-
-        async def give() -> Any:
-            nonlocal told
-            if not told:
-                told = True
-                return {"type": "http.request", "body": body, "more_body": False}
-            await gone.wait()
-            return {"type": "http.disconnect"}
+        scope = dict(asked.scope, method="GET") if out.head else asked.scope
+        out.scope = scope
+        presence: Presence | None = scope.get("state", {}).get(PRESENCE)
+        if presence is not None:
+            with trio.CancelScope() as out.enough:
+                presence.request, out.presence = out.enough, presence
+                try:
+                    if presence.gone.is_set():
+                        out.enough.cancel()
+                    await self._guarded(scope, _giver(body, presence.gone), out.send, out)
+                finally:
+                    presence.request = None
+            return
+        presence = Presence()  # of another server, which tells it only to those who ask
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
             if not out.ended:
-                gone.set()
-                nursery.cancel_scope.cancel()
+                presence.leave()
 
-        if out.head:
-            scope = dict(scope, method="GET")
         async with trio.open_nursery() as nursery:
-            out.scope, out.enough = scope, nursery.cancel_scope
+            presence.request = out.enough = nursery.cancel_scope
             nursery.start_soon(watch, name="ccm http watch")
-            await self._guarded(scope, give, out.send, out)
+            await self._guarded(scope, _giver(body, presence.gone), out.send, out)
             nursery.cancel_scope.cancel()
 
     async def _body(self, asked: Asked, receive: Receive) -> bytes:
@@ -278,10 +280,22 @@ class _Out:
         started: whether the status was sent.
         ended: whether the last byte was.
         extra: headers for an allowed origin.
+        presence: of the client, which is no longer looked at when the answer is out.
         enough: cancelled when the rest of a response is not wanted, as for a HEAD.
     """
 
-    __slots__ = ("_began", "_send", "_status", "ended", "enough", "extra", "head", "scope", "started")
+    __slots__ = (
+        "_began",
+        "_send",
+        "_status",
+        "ended",
+        "enough",
+        "extra",
+        "head",
+        "presence",
+        "scope",
+        "started",
+    )
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
@@ -290,6 +304,7 @@ class _Out:
         self.started = self.ended = False
         self.extra: Pairs = ()
         self.enough: trio.CancelScope | None = None
+        self.presence: Presence | None = None
         self._status = 0
         self._began = time.perf_counter()
 
@@ -315,7 +330,10 @@ class _Out:
             # that only sends would keep everybody else from running.
             await trio.lowlevel.checkpoint()
         elif not (self.head and self.ended):
-            self.ended = kind == "http.response.body" and not message.get("more_body", False)
+            if kind == "http.response.body" and not message.get("more_body", False):
+                self.ended = True
+                if self.presence is not None:  # what comes after the answer is not for the client
+                    self.presence.request = None
             await self._send(message)
 
     async def deny(self, status: int, headers: Pairs, body: bytes) -> None:
@@ -368,6 +386,21 @@ async def _send_problem(out: _Out, problem: Problem, headers: Pairs = ()) -> Non
     else:
         await out.send(_start(problem.status, all_headers))
         await out.send({"type": "http.response.body", "body": body})
+
+
+def _giver(body: bytes, gone: trio.Event) -> Receive:
+    """What the application calls `receive`: the body, which was read already, and then the client's end."""
+    told = False
+
+    async def give() -> Any:
+        nonlocal told
+        if not told:
+            told = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    return give
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

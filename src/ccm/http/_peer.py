@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, final
 
 import trio
@@ -20,7 +22,7 @@ class Peer:
     """The frames for one client, numbered, and the socket that has them sent at the moment.
 
     Invariant: `_frames` are the last ones, with rising numbers that end with `seq`; `gone` is since when
-    there has been no socket.
+    there has been no socket; `_talking` is how many blocks of `talking` are open.
 
     Attributes:
         token: whoever has it may go on as this client.
@@ -45,6 +47,7 @@ class Peer:
         self._socket: object = None
         self._news = trio.Event()
         self._room = trio.Event()
+        self._talking = 0
 
     def put(self, **frame: Any) -> None:
         """Have a frame sent. O(1)."""
@@ -56,9 +59,30 @@ class Peer:
         """The same for a piece of a reply: wait for a client that reads slowly, or is away."""
         await trio.lowlevel.checkpoint()
         while self.seq - self._sent >= _AHEAD and not self.over.is_set():
-            self._room = trio.Event()
-            await self._room.wait()
+            await self._change()
         self.put(**frame)
+
+    @contextmanager
+    def talking(self) -> Iterator[None]:
+        """A block in which something is being answered."""
+        self._talking += 1
+        try:
+            yield
+        finally:
+            self._talking -= 1
+            self._room.set()
+
+    async def settled(self) -> None:
+        """Wait until everything is answered, and the answers are with the client's system."""
+        await trio.lowlevel.checkpoint()
+        while (self._talking or self._sent < self.seq) and not self.over.is_set():
+            await self._change()
+
+    async def _change(self) -> None:
+        # One event for all who wait: with one each, only the last of them would be woken.
+        if self._room.is_set():
+            self._room = trio.Event()
+        await self._room.wait()
 
     def attach(self, socket: object, last_seen: int) -> bool:
         """Have the frames after `last_seen` sent by this socket from now on; False: they are not there."""

@@ -87,7 +87,7 @@ class _Talk:
                 peer.end()
                 del self._peers[peer.token]
         finally:
-            await self._close()
+            await self._close()  # noqa: ASYNC102 - has a deadline of its own
 
     async def _outlast(self, peer: Peer) -> None:
         """Wait until the client may not come back any more."""
@@ -101,7 +101,7 @@ class _Talk:
                 await peer.over.wait()
 
     async def _hello(self) -> Hello | None:
-        with trio.move_on_after(_HELLO):
+        with trio.move_on_after(_HELLO):  # noqa: ASYNC912
             try:
                 frame = parse(await self._receive(), self._front.settings.max_depth)
             except BadFrame as error:
@@ -150,13 +150,17 @@ class _Talk:
     async def _say_farewell(self) -> None:
         await self._front.drained.wait()
         self._code = 1001
+        # No turn runs any more, but the last outcome may still be on its way to the client.
+        with trio.move_on_after(self._front.settings.farewell / 2):
+            await self._peer.settled()
         with trio.move_on_after(self._front.settings.farewell):
             await self._send({"type": "farewell", "seq": self._peer.seq + 1})
         self._scope.cancel()
 
     async def _send(self, frame: dict[str, Any]) -> bool:
         """Send a frame; False: the client does not take it. It is not cut by a cancellation."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _SEND) as scope:
+        deadline = trio.current_time() + _SEND
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:  # noqa: ASYNC912
             try:
                 await self._socket.send_text(json.dumps(frame, separators=(",", ":"), default=str))
             except (WebSocketDisconnect, RuntimeError, OSError, trio.BrokenResourceError):
@@ -175,7 +179,7 @@ class _Talk:
 
     async def _close(self) -> None:
         if self._socket.client_state is WebSocketState.CONNECTED and self._code != 1006:
-            with trio.move_on_after(1.0, shield=True):
+            with trio.move_on_after(1.0, shield=True):  # noqa: ASYNC912
                 try:
                     await self._socket.close(self._code)
                 except (RuntimeError, OSError, trio.BrokenResourceError):
@@ -185,7 +189,7 @@ class _Talk:
 
     async def _read(self) -> None:
         """Handle frames one after the other: their order is that of the client."""
-        while True:
+        while True:  # noqa: ASYNC913
             ref = None
             try:
                 frame = parse(await self._receive(), self._front.settings.max_depth)
@@ -244,35 +248,36 @@ class _Talk:
             if other is not self._peer and key in other.spoken and other.caller.tenant == self._caller.tenant:
                 other.put(type="typing", conversation=key, user=user)
 
-    async def _converse(
+    async def _converse(  # noqa: ASYNC114
         self, peer: Peer, exchange: Exchange, ref: Any,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         """One message, from being taken in (`started`) to its outcome."""
-        id, key, receipt = exchange.message.id, exchange.message.conversation, None
-        exchanges = self._front.exchanges
-        try:
-            async with self._front.manager.stream(exchange.message) as pieces:
-                receipt = pieces.receipt
-                exchanges.keep(receipt, exchange.message)
+        with peer.talking():
+            id, key, receipt = exchange.message.id, exchange.message.conversation, None
+            exchanges = self._front.exchanges
+            try:
+                async with self._front.manager.stream(exchange.message) as pieces:
+                    receipt = pieces.receipt
+                    exchanges.keep(receipt, exchange.message)
+                    peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
+                    peer.put(type="typing", conversation=key, id=id)
+                    task_status.started()
+                    async for piece in pieces:
+                        if isinstance(piece, Restarted):
+                            peer.put(type="restarted", id=id)
+                        else:
+                            await peer.put_slowly(type="piece", id=id, text=piece)
+                    outcome = await receipt.outcome()
+            except Duplicate as error:
+                receipt = error.receipt
                 peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
-                peer.put(type="typing", conversation=key, id=id)
                 task_status.started()
-                async for piece in pieces:
-                    if isinstance(piece, Restarted):
-                        peer.put(type="restarted", id=id)
-                    else:
-                        await peer.put_slowly(type="piece", id=id, text=piece)
                 outcome = await receipt.outcome()
-        except Duplicate as error:
-            receipt = error.receipt
-            peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
-            task_status.started()
-            outcome = await receipt.outcome()
-        except (CcmError, ValueError, TypeError) as error:
-            if receipt is None:
-                peer.put(type="error", ref=ref, problem=refusal(error))
-                task_status.started()
-                return
-            outcome = await receipt.outcome()
-        peer.put(type="outcome", **await exchanges.fate(exchange, receipt, outcome))
+            except (CcmError, ValueError, TypeError) as error:
+                if receipt is None:
+                    peer.put(type="error", ref=ref, problem=refusal(error))
+                    task_status.started()
+                    return
+                outcome = await receipt.outcome()
+            peer.put(type="outcome", **await exchanges.fate(exchange, receipt, outcome))

@@ -25,6 +25,9 @@ from anycorn.tcp_server import TCPServer
 from anycorn.typing import ConnectionState
 from anycorn.worker_context import WorkerContext
 
+from ._presence import KEY as PRESENCE
+from ._presence import Presence
+
 LOG = logging.getLogger("ccm.http")
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\nRetry-After: 1\r\n\r\n"
@@ -111,15 +114,15 @@ class Wire(anyio.abc.ByteStream):
 class _Server(TCPServer):
     """The protocol code of one connection. A client that has left does not hold its place any longer."""
 
-    _left = False
+    presence: Presence
 
     async def _read_data(self) -> None:
         await super()._read_data()
-        self._left = True
+        self.presence.leave()
         await self.idle_task.stop()  # it waits for the next request of this client, in vain
 
     async def _idle_timeout(self) -> None:
-        if not self._left:  # the end of a response starts it anew
+        if not self.presence.gone.is_set():  # the end of a response starts it anew
             await super()._idle_timeout()
 
 
@@ -186,9 +189,10 @@ class Connections:
         self._wires[wire] = None
         self._empty = trio.Event()
         try:
-            server = _Server(
-                cast(Any, self._call), self._config, self._context, ConnectionState({}), cast(Any, wire)
-            )
+            presence = Presence()
+            state = ConnectionState({PRESENCE: presence})
+            server = _Server(cast(Any, self._call), self._config, self._context, state, cast(Any, wire))
+            server.presence = presence
             await server.run()
         except Exception as error:
             # The end of one connection, whatever the reason, is not the end of the others.
