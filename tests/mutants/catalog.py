@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .core import CORE
 from .discord import DISCORD
+from .front import FRONT
 from .http import HTTP
 from .http_api import HTTP_API
 from .limits import LIMIT_BUGS
@@ -33,4 +34,5 @@ MUTANTS: tuple[Mutant, ...] = (
     + HTTP_API
     + HTTP
     + DISCORD
+    + FRONT
 )

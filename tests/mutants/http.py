@@ -25,8 +25,8 @@ HTTP = (
     ),
     Mutant(
         "every key may everything", "security", "http/_access.py",
-        "        if not caller.may(scope):\n",
-        "        if False:\n",
+        "    if not caller.may(scope):\n",
+        "    if False:\n",
         (MATRIX,),
     ),
     Mutant(
