@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import ccm
+import ccm.aio
 import ccm.analyzers
+import ccm.http
 import ccm.testing
 from ccm.cli._simulate._read import read
 from docs.tables import COMMAND, TABLES, printed, updated
@@ -91,7 +93,9 @@ def test_tables_are_those_of_the_code(page: str) -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     named = set(re.findall(r"^\.\. auto\w+:: (\w+)", PAGES["reference"], re.MULTILINE))
     named |= set(re.findall(r"`ccm\.([A-Z]+)`", PAGES["reference"]))
-    assert {*ccm.__all__, *ccm.analyzers.__all__, *ccm.testing.__all__} == named
+    always = {*ccm.__all__, *ccm.analyzers.__all__, *ccm.testing.__all__}
+    assert always <= named
+    assert named <= always | {*ccm.aio.__all__, *ccm.http.__all__}
 
 
 # -- programs --------------------------------------------------------------------------------------

@@ -244,6 +244,30 @@ def test_a_trace_goes_on_from_the_caller_and_into_the_message() -> None:
     assert telemetry.traceparent() == {}
 
 
+def test_what_the_task_was_in_that_ended_a_turn_or_began_a_worker_is_none_of_a_message() -> None:
+    """Spans come from tasks of others: the caller's, out of which the worker was made."""
+    spans: list[Spans] = [Spans()]
+    others = TracerProvider().get_tracer("caller")
+
+    async def handler(turn: Turn) -> str:
+        await trio.sleep(1)
+        return "fine"
+
+    async def run() -> None:
+        async with ccm.open_manager(handler, config=Config(limit=1, max_wait={ccm.NORMAL: 0.5})) as manager:
+            telemetry.trace(manager, spans[0].provider)
+            with others.start_as_current_span("request"):
+                receipt = await manager.submit(Message("c", "ada", "hello"))
+                await manager.submit(Message("d", "ben", "too late"))
+                await manager.retract((await manager.submit(Message("e", "eve", "never mind"))).message.id)
+            await receipt.outcome()
+
+    simulate(run)
+    messages = spans[0].all("ccm.message")
+    assert {attributes(span)["ccm.outcome"] for span in messages} == {"replied", "expired", "cancelled"}
+    assert [span.parent for span in messages] == [None, None, None]
+
+
 @real
 async def test_threads_services_and_models() -> None:
     spans = Spans()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
+import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,18 @@ async def bot():
 async def plain(turn):
     return "plain"
 """
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Neither settings of this machine, nor the log lines of this process for whoever comes next."""
+    for name in [name for name in os.environ if name.startswith("CCM_")]:
+        monkeypatch.delenv(name)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def test_the_built_in_responder_answers_and_remembers_across_restarts(tmp_path: Path) -> None:

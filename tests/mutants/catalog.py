@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from .core import CORE
 from .discord import DISCORD
+from .front import FRONT
 from .http import HTTP
 from .http_api import HTTP_API
 from .limits import LIMIT_BUGS
@@ -41,4 +42,5 @@ MUTANTS: tuple[Mutant, ...] = (
     + in_short(HTTP_API)
     + in_short(HTTP)
     + in_short(DISCORD)
+    + in_short(FRONT)
 )
