@@ -46,9 +46,22 @@ class Client:
 
 
 @asynccontextmanager
-async def client(live: Live, **hello: Any) -> AsyncIterator[Client]:
+async def connected(live: Live) -> AsyncIterator[WebSocketConnection]:
+    """A WebSocket that is closed also when the other side does not answer its goodbye."""
     url = live.url.replace("http", "ws", 1) + "/api/v1/ws"
-    async with open_websocket_url(url, subprotocols=["ccm.v1"], disconnect_timeout=1) as socket:
+    socket: WebSocketConnection | None = None
+    try:
+        async with open_websocket_url(url, subprotocols=["ccm.v1"], disconnect_timeout=1) as socket:
+            yield socket
+    finally:
+        if socket is not None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await socket._stream.aclose()
+
+
+@asynccontextmanager
+async def client(live: Live, **hello: Any) -> AsyncIterator[Client]:
+    async with connected(live) as socket:
         found = Client(socket)
         await found.say(type="hello", **hello)
         yield found
@@ -220,8 +233,7 @@ frames = st.one_of(
 async def test_no_frames_of_one_client_harm_another(sent: list[str | bytes], polite: bool) -> None:
     async with here(words, config=CONFIG) as live, client(live) as good:
         await good.type("welcome")
-        url = live.url.replace("http", "ws", 1) + "/api/v1/ws"
-        async with open_websocket_url(url, disconnect_timeout=1) as bad:
+        async with connected(live) as bad:
             try:
                 if polite:
                     await bad.send_message('{"type": "hello"}')
