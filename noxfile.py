@@ -76,7 +76,7 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Plant known bugs, one at a time; each must make a test fail. Two slow ones only with `-- --all`."""
+    """Plant known bugs, one at a time; each must make a test fail. The slow ones only with `-- --all`."""
     session.install(".[cli,test]")
     session.run("python", "-m", "tests.mutants", *session.posargs)
 

@@ -112,12 +112,14 @@ class ConversationManager(Facilities):
         found = self._accept(message, self._now(), asked=asked)
         return self._intake.line.join(message, asked=asked) if found is None else found
 
-    async def _answer(self, found: TurnRecord | Pending | Sender) -> Reply:
+    async def _answer(  # noqa: ASYNC910 - for a task of its own
+        self, found: TurnRecord | Pending | Sender
+    ) -> Reply:  # fmt: skip
         """Wait for the answer to a message that `_begin` has taken in."""
         record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
         if record.place != DONE or record.sealed is False:
             await wait_task_rescheduled(self._expect(record))
-        return self._reply(record)
+        return self._reply(record)  # noqa: ASYNC910
 
     def _expect(self, record: TurnRecord) -> Callable[[Any], Abort]:
         """Have this task woken with the outcome; what to do when it is cancelled."""

@@ -6,6 +6,8 @@ must fail; name those that guard the law, and no more: they run for every mutant
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .core import CORE
 from .discord import DISCORD
 from .front import FRONT
@@ -21,6 +23,12 @@ from .tools import TOOL_BUGS
 from .trends import TRENDS
 from .turns import TURNS
 
+
+def in_short(bugs: tuple[Mutant, ...], quick: int = 4) -> tuple[Mutant, ...]:
+    """The first few stand for all of them in the quick run: each needs servers and sockets for seconds."""
+    return bugs[:quick] + tuple(replace(bug, slow=True) for bug in bugs[quick:])
+
+
 MUTANTS: tuple[Mutant, ...] = (
     CORE
     + MANAGER
@@ -31,8 +39,8 @@ MUTANTS: tuple[Mutant, ...] = (
     + LIMIT_BUGS
     + TRENDS
     + STORAGE
-    + HTTP_API
-    + HTTP
-    + DISCORD
-    + FRONT
+    + in_short(HTTP_API)
+    + in_short(HTTP)
+    + in_short(DISCORD)
+    + in_short(FRONT, 6)
 )

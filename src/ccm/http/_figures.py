@@ -54,6 +54,7 @@ def router(front: Front) -> APIRouter:
     routes = APIRouter(prefix="/api/v1", tags=["operation"], responses=problems(404))
     started = trio.current_time()
     _pictures(front, routes, started)
+    _settings(front, routes)
     _letters(front, routes)
     return routes
 
@@ -113,6 +114,8 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
         found = front.manager.statistics().services
         return {"items": [plain(one) | {"name": name} for name, one in found.items()]}
 
+
+def _settings(front: Front, routes: APIRouter) -> None:
     @routes.get("/settings", summary="The settings in force")
     async def settings(caller: Read) -> dict[str, Any]:
         """Of the manager and of the front end; never keys."""

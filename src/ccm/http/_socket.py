@@ -87,7 +87,7 @@ class _Talk:
                 peer.end()
                 del self._peers[peer.token]
         finally:
-            await self._close()
+            await self._close()  # noqa: ASYNC102 - has a deadline of its own
 
     async def _outlast(self, peer: Peer) -> None:
         """Wait until the client may not come back any more."""
@@ -101,7 +101,7 @@ class _Talk:
                 await peer.over.wait()
 
     async def _hello(self) -> Hello | None:
-        with trio.move_on_after(_HELLO):
+        with trio.move_on_after(_HELLO):  # noqa: ASYNC912
             try:
                 frame = parse(await self._receive(), self._front.settings.max_depth)
             except BadFrame as error:
@@ -159,7 +159,8 @@ class _Talk:
 
     async def _send(self, frame: dict[str, Any]) -> bool:
         """Send a frame; False: the client does not take it. It is not cut by a cancellation."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _SEND) as scope:
+        deadline = trio.current_time() + _SEND
+        with trio.CancelScope(shield=True, deadline=deadline) as scope:  # noqa: ASYNC912
             try:
                 await self._socket.send_text(json.dumps(frame, separators=(",", ":"), default=str))
             except (WebSocketDisconnect, RuntimeError, OSError, trio.BrokenResourceError):
@@ -178,7 +179,7 @@ class _Talk:
 
     async def _close(self) -> None:
         if self._socket.client_state is WebSocketState.CONNECTED and self._code != 1006:
-            with trio.move_on_after(1.0, shield=True):
+            with trio.move_on_after(1.0, shield=True):  # noqa: ASYNC912
                 try:
                     await self._socket.close(self._code)
                 except (RuntimeError, OSError, trio.BrokenResourceError):
@@ -188,7 +189,7 @@ class _Talk:
 
     async def _read(self) -> None:
         """Handle frames one after the other: their order is that of the client."""
-        while True:
+        while True:  # noqa: ASYNC913
             ref = None
             try:
                 frame = parse(await self._receive(), self._front.settings.max_depth)
@@ -247,7 +248,7 @@ class _Talk:
             if other is not self._peer and key in other.spoken and other.caller.tenant == self._caller.tenant:
                 other.put(type="typing", conversation=key, user=user)
 
-    async def _converse(
+    async def _converse(  # noqa: ASYNC114
         self, peer: Peer, exchange: Exchange, ref: Any,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip

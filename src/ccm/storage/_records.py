@@ -279,13 +279,7 @@ class Repeated:
 @final
 @attrs.frozen(kw_only=True)
 class Ended:
-    """A turn that has its outcome.
-
-    Attributes:
-        seq: its number.
-        conversation, tenant, message_id: of its message; the id is "" if it was erased with its sender.
-        outcome, detail: its name, and the rest as JSON text.
-    """
+    """A turn that has its outcome: its number, keys of its message, the outcome's name and JSON text."""
 
     seq: int
     conversation: str

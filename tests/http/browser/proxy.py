@@ -25,7 +25,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     @property
     def url(self) -> str:
@@ -42,7 +43,9 @@ class Proxy:
                 end.close()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # ends the accept that waits
         self._listener.close()
+        self._accepting.join()
         self.cut()
 
     def _accept(self) -> None:
@@ -51,7 +54,11 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                client.close()
+                continue
             self._pairs.append((client, server))
             for ends in ((client, server), (server, client)):
                 threading.Thread(target=self._pass, args=ends, daemon=True).start()

@@ -203,9 +203,11 @@ def test_a_lost_connection_is_taken_up_where_it_was(
         wire.cut()
         expect(page.locator(".chat-link")).not_to_have_text("connected")
         box.say("said without a connection")
+        box.ready()
+        expect(box.own.last).to_contain_text("waiting, 1 before it")
+        expect(box.answers.first).to_have_text("Once upon ")
         site.live.do(site.bot.open)
         expect(box.answers).to_have_text(["Once upon a time.", "you said: said without a connection"])
-        box.ready()
     page.close()
     assert site.bot.seen.count("said without a connection") == 1
     assert complaints.found == []

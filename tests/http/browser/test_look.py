@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,6 +161,29 @@ def test_without_a_key_one_is_asked_for(browser: Any, complaints: Complaints) ->
         page.get_by_role("button", name="Forget the key").click()
         expect(dialog).to_be_visible()
         assert secret not in page.content()
+    context.close()
+    assert complaints.found == []
+
+
+def test_a_key_of_one_tenant_chats_and_reads_but_sees_no_figures(
+    browser: Any, complaints: Complaints, tmp_path: Path
+) -> None:
+    complaints.allowed += ["403"]
+    secret, key = Keys.make("shop", ["chat", "read"], "shop")
+    context = new_context(browser)
+    context.add_init_script(f"sessionStorage.setItem('ccm.key', {secret!r})")
+    settings = Settings(rate=None, keys=Keys([key]))
+    with in_thread(settings=settings, storage=tmp_path / "bot.db") as live:
+        page = context.new_page()
+        complaints.watch(page)
+        page.goto(live.url)
+        expect(page.locator("#health")).to_have_text("figures are not for this key")
+        page.get_by_label("Message", exact=True).fill("hello")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("log")).to_contain_text("you said: hello")
+        page.get_by_role("tab", name="Conversations").click()
+        page.locator(".pick").click()
+        expect(page.locator(".entry.bot")).to_contain_text("you said: hello")
     context.close()
     assert complaints.found == []
 

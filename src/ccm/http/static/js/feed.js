@@ -32,10 +32,14 @@ export class Feed extends EventTarget {
     this.#wake();
   }
 
-  /** Whether conversations outlive their sessions, as soon as that is known. */
+  /** Whether conversations are kept, as soon as that is known; for a key that may not look, perhaps. */
   async kept() {
-    if (!this.statistics) await new Promise((resolve) => this.addEventListener("statistics", resolve, { once: true }));
-    return this.statistics.storage?.durable !== undefined;
+    while (!this.statistics && this.health.state !== "limited") {
+      await new Promise((resolve) => {
+        for (const event of ["statistics", "health"]) this.addEventListener(event, resolve, { once: true });
+      });
+    }
+    return !this.statistics || this.statistics.storage?.durable !== undefined;
   }
 
   /** Which rows the plots show: 1 (five minutes) or 60 (a day). */
@@ -68,7 +72,7 @@ export class Feed extends EventTarget {
         if (error.wait) pause = Math.max(pause, 1000 * error.wait);
         if (error.status === 403) pause = 60000;
         this.#tell(error.status === 403 ? "limited" : "bad", error.status === 403
-          ? "this key may chat, not look" : `the service says: ${error.message}`);
+          ? "figures are not for this key" : `the service says: ${error.message}`);
       } else {
         this.#tell("offline", "no connection; trying again");
       }

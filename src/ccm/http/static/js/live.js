@@ -7,7 +7,8 @@ import { Plot } from "./plot.js";
 import { Tile } from "./tile.js";
 
 const RANGES = { "5 min": 1, "24 h": 60 };
-const SPAN = { 1: 300, 60: 86400 };
+const SPAN = { 1: 300, 60: 86400 }; // seconds
+const LEAST = { 1: 60, 60: 3600 };
 
 export class LivePanel {
   constructor(feed) {
@@ -50,7 +51,9 @@ export class LivePanel {
     const rows = this.feed.trends.get(step);
     if (!this.visible || !rows) return;
     const now = Date.now() / 1000;
-    const span = [now - SPAN[step], now];
+    // A manager that has not run for long is shown larger.
+    const begun = Math.min(rows.at[0] ?? now, now - LEAST[step]);
+    const span = [Math.max(now - SPAN[step], begun), now];
     const per = (column) => (step === 1 ? column : column.map((value) => value / step));
     const { plots: p } = this;
     p.throughput.update(rows.at, OUTCOMES.map((name) => per(rows.outcomes[name])), span);

@@ -33,6 +33,7 @@ function brief(text) {
 }
 
 const WHOLE = [1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 100000];
+const TIMES = [5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600, 43200, 86400];
 const BINARY = Array.from({ length: 28 }, (_, power) => 1024 * 2 ** power);
 
 /** Points that no line would show: a value between two gaps. */
@@ -175,7 +176,7 @@ export class Plot {
     };
     const top = (least) => (_, __, high) => [0, Math.max(least, (high ?? 0) * 1.12)];
     const axes = [
-      { ...axis, size: 22, space: 76, gap: 4, grid: { show: false }, values: (_, splits) => splits.map((at) => clock(at, at % 60 === 0)) },
+      { ...axis, size: 22, space: 64, gap: 4, incrs: TIMES, grid: { show: false }, values: (_, splits) => splits.map((at) => clock(at, at % 60 === 0)) },
       { ...axis, size: 54, space: 34, gap: 4, incrs: this.steps === "whole" ? WHOLE : this.steps === "binary" ? BINARY : undefined, values: (_, splits) => splits.map((value) => brief(this.show(value))) },
     ];
     if (this.second) {
