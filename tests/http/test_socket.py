@@ -52,6 +52,8 @@ async def client(live: Live, **hello: Any) -> AsyncIterator[Client]:
         found = Client(socket)
         await found.say(type="hello", **hello)
         yield found
+    # Closed by the other side, or too slow to be closed, it leaves its own socket to the garbage collector.
+    await socket._stream.aclose()
 
 
 async def words(turn: ccm.Turn) -> str:
@@ -231,4 +233,5 @@ async def test_no_frames_of_one_client_harm_another(sent: list[str | bytes], pol
                 pass  # it may be sent away
             await good.say(type="message", user="good", text="still here", conversation="good")
             assert (await good.type("outcome"))["reply"] == "still here "
+        await bad._stream.aclose()
         live.manager.statistics().check()
