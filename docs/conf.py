@@ -33,6 +33,7 @@ nitpick_ignore_regex = [
     # Parts of a picture and type variables have no entry of their own.
     ("py:class", "ClassQueue|RouteStatistics|ChannelStatistics|SessionStatistics|CacheStatistics|Rates"),
     ("py:class", "WaitTrend"),
+    ("py:class", "TracerProvider"),  # OpenTelemetry's
     ("py:class", r"(ccm\.[\w.]+\.)?_?(Ts?|K|V)"),
     ("py:class", r"ccm\._extras\.Steered|ccm\._events\.Alert\w+|FetchMany"),
 ]

@@ -213,3 +213,14 @@ def test_a_shutdown_reaches_the_client_in_order(site: Site) -> None:
     assert len(times) == 10
     assert code == 1001
     assert site.server.process.wait(PATIENCE) == 0
+
+
+def test_the_unit_is_sound(tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not there")
+    unit = tmp_path / "ccm.service"
+    shipped = (DEPLOY / "ccm.service").read_text(encoding="utf-8")
+    unit.write_text(shipped.replace("/opt/ccm/bin/ccm serve", "/bin/true serve"), encoding="utf-8")
+    done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
