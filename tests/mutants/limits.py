@@ -109,6 +109,7 @@ LIMIT_BUGS = (
         "            reschedule(other.waiter())\n",
         "            pass\n",
         (TURNS,),
+        slow=True,  # it hangs, until the time is over
     ),
     Mutant(
         "keys in any order",

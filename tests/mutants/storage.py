@@ -137,6 +137,7 @@ STORAGE = (
         "            self.box.again(delivery, now + max(delay, at_least))\n            return\n",
         "            self.box.delivered(delivery)\n            self.box.put(delivery)\n            return\n",
         (OUTBOX,),
+        slow=True,  # it hangs, until the time is over
     ),
     Mutant(
         "a delivered reply stays in the outbox", "outbox", COURIER,
@@ -168,11 +169,13 @@ STORAGE = (
         " (json.dumps([*known]),))\n",
         "",
         (CRASH,),
+        slow=True,  # it hangs, until the time is over
     ),
     Mutant(
         "numbers begin again after a restart", "G2", WRITER,
         "            self._last_seq = self.highest_seq()\n",
         "            self._last_seq = 0\n",
         (CRASH,),
+        slow=True,  # it hangs, until the time is over
     ),
 )  # fmt: skip
