@@ -149,7 +149,7 @@ class Intake:
                 self._dispatcher.changed(now)
                 self._reject(message, verdict, now)
             self._displace(verdict, now)
-        record = self.record_of(message, route, priority, self._books.messages, now)
+        record = self.record_of(message, route, priority, self._books.messages, now, now)
         if decision is None:
             self.let_in(record, now)
         else:
@@ -195,7 +195,7 @@ class Intake:
             self._books.sides.reject(reason)
             self._publish_refusal(message, reason, now)
             return
-        record = self.record_of(message, route, priority, self._books.sides, now)
+        record = self.record_of(message, route, priority, self._books.sides, now, now)
         if self.inbox is not None:
             record.turn_id = -record.id  # the numbers above 0 are the storage's
         self.let_in(record, now)
@@ -235,8 +235,7 @@ class Intake:
         return self.admission.turn(message, priority, True, limited, now, own)
 
     def record_of(
-        self, message: Message, route: Route, priority: int, ledger: Ledger, now: float,
-        arrived: float | None = None,
+        self, message: Message, route: Route, priority: int, ledger: Ledger, now: float, arrived: float
     ) -> TurnRecord:  # fmt: skip
         """Count an admitted message in and make the record of its turn; it may have arrived before now."""
         books = self._books
@@ -248,8 +247,6 @@ class Intake:
         books.arrivals.add(now)
         self._last_id += 1
         wait = route.max_wait if route.max_wait is not None else self._max_wait[priority]
-        if arrived is None:
-            arrived = now
         expires = arrived + wait
         if message.deadline is not None and message.deadline < expires:
             expires = message.deadline
