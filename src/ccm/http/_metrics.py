@@ -33,6 +33,7 @@ from ._access import needs
 if TYPE_CHECKING:
     from .._manager import ConversationManager
     from ._front import Front
+from ._models import problems
 
 QUANTILES = (("0.5", "p50"), ("0.9", "p90"), ("0.99", "p99"))
 
@@ -238,7 +239,7 @@ def router(front: Front) -> APIRouter:
 
     @api.get(
         "/metrics", tags=["operations"], dependencies=[Depends(needs("read"))], response_class=Response,
-        summary="Figures for Prometheus", responses={200: {"content": example}},
+        summary="Figures for Prometheus", responses={**problems(), 200: {"content": example}},
     )  # fmt: skip
     async def metrics(accept: Annotated[str | None, Header()] = None) -> Response:
         """All figures in Prometheus' text format, or OpenMetrics if that is asked for."""
