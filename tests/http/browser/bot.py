@@ -16,12 +16,21 @@ class Bot:
     Attributes:
         broken: whether texts with "fail" fail for good.
         gate: "story" waits for it in the middle.
+        stories: how many have come as far as that.
     """
 
     def __init__(self) -> None:
         self.broken = True
         self.gate = trio.Event()
         self.seen: list[str] = []
+        self.stories = 0
+        self._come = trio.Event()
+
+    async def waits(self, number: int) -> None:
+        """Wait until so many stories have come to the gate; it opens for none that comes later."""
+        while self.stories < number:
+            self._come = trio.Event()
+            await self._come.wait()
 
     def open(self) -> None:
         """Let the stories that wait go on."""
@@ -39,6 +48,8 @@ class Bot:
         if "story" in text:
             gate = self.gate
             await turn.send("Once upon ")
+            self.stories += 1
+            self._come.set()
             await gate.wait()
             await turn.send("a time.")
             return None
