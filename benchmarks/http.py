@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from time import perf_counter
 from typing import Any
 
 import trio
@@ -102,13 +101,6 @@ def chat(n: int) -> float:
 def empty(n: int) -> float:
     """The same of an endpoint of FastAPI that checks such a body and returns a constant."""
     return _measure("empty", "/empty", n)
-
-
-def requests_per_second(n: int) -> float:
-    """Chats per second, one process, with its client on the same machine."""
-    began = perf_counter()
-    _measure("ccm", "/api/v1/chat", n)
-    return n / (perf_counter() - began)
 
 
 async def _ccm() -> None:
