@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,19 +13,9 @@ import trio
 import ccm
 from ccm.http._frames import BadFrame, parse
 
+from .chat_bot import Bot
 from .live import Live, echo, in_thread
-from .test_chat import ONCE, Bot, say
-
-
-@pytest.fixture
-def bot() -> Bot:
-    return Bot()
-
-
-@pytest.fixture
-def server(bot: Bot, tmp_path: Path) -> Iterator[Live]:
-    with in_thread(bot, storage=tmp_path / "bot.db", config=ONCE) as live:
-        yield live
+from .test_chat import say
 
 
 def test_pages_lead_to_everything_once(server: Live) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +12,8 @@ import trio
 import ccm
 from ccm.http import Keys, Settings
 
+from .chat_bot import ONCE, Bot
 from .live import Answer, Live, echo, in_thread
-
-ONCE = ccm.Config(rate_limit=None, retry=ccm.RetryPolicy(attempts=1))
-
-
-class Bot:
-    """A handler that says its answer in words, waits when told to, and notes what happened."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.cancelled: list[str] = []
-        self.go, self.started = trio.Event(), trio.Event()
-
-    async def __call__(self, turn: ccm.Turn) -> str | None:
-        self.seen.append(turn.text)
-        self.started.set()
-        try:
-            match turn.text.split()[0]:
-                case "wait":
-                    await self.go.wait()
-                case "hang":
-                    await trio.sleep_forever()
-                case "fail":
-                    raise ValueError("secret of the handler")
-                case "write":
-                    for word in turn.text.split():
-                        await turn.send(word + " ")
-                    return None
-        except trio.Cancelled:
-            self.cancelled.append(turn.text)
-            raise
-        return f"re {turn.text}"
-
-
-@pytest.fixture
-def bot() -> Bot:
-    return Bot()
-
-
-@pytest.fixture
-def server(bot: Bot, tmp_path: Path) -> Iterator[Live]:
-    with in_thread(bot, storage=tmp_path / "bot.db", config=ONCE) as live:
-        yield live
 
 
 def say(server: Live, text: str, *, key: str | None = None, headers: Any = None, **more: Any) -> Answer:
