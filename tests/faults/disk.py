@@ -29,6 +29,7 @@ from ccm.storage import (
     Storage,
     Stored,
 )
+from ccm.storage._shared import as_ended
 
 
 class Disk(Storage):
@@ -133,12 +134,7 @@ class Disk(Storage):
 
     def ended(self, seq: int) -> Ended | None:
         turn = self.turns.get(seq)
-        if turn is None:
-            return None
-        return Ended(
-            seq=seq, conversation=turn.conversation, tenant=turn.tenant, message_id=turn.message_id,
-            outcome=turn.outcome, detail=turn.detail,
-        )  # fmt: skip
+        return None if turn is None else as_ended(turn)
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
         self._usable()

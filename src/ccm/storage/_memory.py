@@ -44,6 +44,7 @@ from ._shared import (
     MAX_LETTERS,
     MAX_SEEN,
     PRUNED,
+    as_ended,
     check_annotation,
     conversation_as_dict,
     entry_as_dict,
@@ -315,12 +316,7 @@ class MemoryStorage(Storage):
     def ended(self, seq: int) -> Ended | None:
         self._usable()
         turn = self._turns.get(seq)
-        if turn is None:
-            return None
-        return Ended(
-            seq=seq, conversation=turn.conversation, tenant=turn.tenant, message_id=turn.message_id,
-            outcome=turn.outcome, detail=turn.detail,
-        )  # fmt: skip
+        return None if turn is None else as_ended(turn)
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
         self._usable()

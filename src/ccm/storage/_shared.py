@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from ._records import Analytics, Annotate, Conversation, Entry
+from ._records import Analytics, Annotate, Conversation, Ended, Entry, Settle
 
 COLUMNS = tuple(field.name for field in attrs.fields(Conversation))
 CHANGEABLE = frozenset(("status", "stage", "agent", "paused", "summary", "score", "criteria"))
@@ -95,4 +95,12 @@ def sum_up(
         agents=dict(sorted(agents.items())),
         waited={outcome: waited[outcome] / count for outcome, count in begun_by.items()},
         served={outcome: served[outcome] / count for outcome, count in begun_by.items()},
+    )  # fmt: skip
+
+
+def as_ended(turn: Settle) -> Ended:
+    """What a settlement says of the turn that it ends. O(1)."""
+    return Ended(
+        seq=turn.seq, conversation=turn.conversation, tenant=turn.tenant, message_id=turn.message_id,
+        outcome=turn.outcome, detail=turn.detail,
     )  # fmt: skip
