@@ -242,6 +242,11 @@ class Journal:
             while self._closing == closing and (closing or not self._prompted):
                 await self._park()
 
+    def _commit(self, batch: Sequence[Item]) -> Sequence[Any]:
+        """One transaction; the results of those items that have an operation."""
+        operations = [item.operation for item in batch if item.operation is not None]
+        return self.storage.commit(operations) if operations else []
+
     def _start(self) -> None:
         """Have a thread write what there is, and what comes meanwhile."""
         self._busy = True
@@ -253,9 +258,8 @@ class Journal:
         while queue and not self._aborted:
             # Noted at once: whatever happens now, somebody is told of these.
             self._writing = batch = [queue.popleft() for _ in range(len(queue))]
-            operations = [item.operation for item in batch if item.operation is not None]
             try:
-                results = self.storage.commit(operations) if operations else []
+                results = self._commit(batch)
             except StorageError as error:
                 self._tell(self._after_failure, batch, error)
                 return
@@ -292,14 +296,13 @@ class Journal:
         """Commit what there is to a storage that does not block."""
         seconds = self.storage.latency()
         batch, self._queue = [*self._queue], deque()
-        operations = [item.operation for item in batch if item.operation is not None]
         self._busy = True
         try:
             if seconds:
                 await trio.sleep(seconds)
             else:
                 await trio.lowlevel.checkpoint()
-            results = self.storage.commit(operations) if operations else []
+            results = self._commit(batch)
         except StorageError as error:
             self._after_failure(batch, error)
         except BaseException:

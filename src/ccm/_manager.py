@@ -112,11 +112,17 @@ class ConversationManager(Facilities):
         found = self._accept(message, self._now(), asked=asked)
         return self._intake.line.join(message, asked=asked) if found is None else found
 
+    async def _entered(self, found: TurnRecord | Pending | Sender) -> TurnRecord:
+        """The record of a message that `_begin` has taken in, once it is accepted."""
+        if isinstance(found, TurnRecord):
+            return found  # noqa: ASYNC910 - its callers checkpoint
+        return await self._intake.arrive(found)
+
     async def _answer(  # noqa: ASYNC910 - for a task of its own
         self, found: TurnRecord | Pending | Sender
     ) -> Reply:  # fmt: skip
         """Wait for the answer to a message that `_begin` has taken in."""
-        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
+        record = await self._entered(found)
         if record.place != DONE or record.sealed is False:
             await wait_task_rescheduled(self._expect(record))
         return self._reply(record)  # noqa: ASYNC910
@@ -166,10 +172,10 @@ class ConversationManager(Facilities):
 
     async def _taken(self, found: TurnRecord | Pending | Sender) -> Receipt:
         """Wait until a message that `_begin` has taken in is accepted."""
-        if type(found) is TurnRecord:
+        if isinstance(found, TurnRecord):
             await cancel_shielded_checkpoint()
             return Receipt(found, self._dispatcher)
-        return Receipt(await self._intake.arrive(found), self._dispatcher)  # type: ignore[arg-type]
+        return Receipt(await self._intake.arrive(found), self._dispatcher)
 
     def submit_nowait(self, message: Message) -> Receipt:
         """`submit`, but never waits.
@@ -198,7 +204,7 @@ class ConversationManager(Facilities):
     @asynccontextmanager
     async def _chunks(self, found: TurnRecord | Pending | Sender) -> AsyncIterator[ReplyStream]:
         """The stream of a message that `_begin` has taken in."""
-        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
+        record = await self._entered(found)
         chunks = ReplyStream(record)
         chunks.receipt = Receipt(record, self._dispatcher)
         if record.place == DONE:
@@ -220,12 +226,11 @@ class ConversationManager(Facilities):
         """
         await checkpoint_if_cancelled()
         found = self._begin(message, asked=True)
-        record = found if type(found) is TurnRecord else await self._intake.arrive(found)  # type: ignore[arg-type]
+        record = await self._entered(found)
         try:
             yield Receipt(record, self._dispatcher)
         finally:
-            if record.place != DONE:
-                self._dispatcher.cancel(record, "caller", self._now())
+            self._dispatcher.cancel(record, "caller", self._now())
 
     async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
         """Give a message a new text: one that waits is replaced, a turn that runs starts again.

@@ -99,18 +99,19 @@ class Manager:
         self._bridge.check()
         block = self.trio._chunks(self.trio._begin(message, asked=True))
         chunks = await self._bridge.to_trio(block.__aenter__)
-
-        async def pieces() -> AsyncIterator[str | Restarted]:
-            while True:
-                try:
-                    yield await self._bridge.to_trio(chunks.__anext__)
-                except StopAsyncIteration:
-                    return
-
         try:
-            yield pieces()
+            yield self._each(chunks.__anext__)
         finally:
             await self._bridge.to_trio(block.__aexit__, None, None, None)
+
+    async def _each(self, following: Callable[[], Awaitable[T]], *ends: type[Exception]) -> AsyncIterator[T]:
+        """What a Trio iterator gives, until it ends or raises one of `ends`."""
+        over: tuple[type[Exception], ...] = (StopAsyncIteration, *ends)
+        while True:
+            try:
+                yield await self._bridge.to_trio(following)
+            except over:
+                return
 
     async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
         """Give a message a new text (see `ccm.ConversationManager.edit`)."""
@@ -137,16 +138,8 @@ class Manager:
         """What happens from now on: `async with manager.events() as stream: async for event in stream`."""
         block = self.trio.events(buffer)
         stream = await self._bridge.to_trio(block.__aenter__)
-
-        async def news() -> AsyncIterator[Any]:
-            while True:
-                try:
-                    yield await self._bridge.to_trio(stream.__anext__)
-                except (StopAsyncIteration, trio.ClosedResourceError):
-                    return
-
         try:
-            yield news()
+            yield self._each(stream.__anext__, trio.ClosedResourceError)
         finally:
             await self._bridge.to_trio(block.__aexit__, None, None, None)
 
