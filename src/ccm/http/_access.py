@@ -31,7 +31,6 @@ def _dependency(scope: str) -> Callable[[HTTPConnection], Caller]:
     async def needs_scope(connection: HTTPConnection) -> Caller:
         return check_scope(connection, scope)
 
-    needs_scope.ccm_scope = scope  # type: ignore[attr-defined]
     return needs_scope  # type: ignore[return-value]
 
 
@@ -57,6 +56,12 @@ def tenant_of(caller: Caller, requested: str | None) -> str:
     if requested is not None and requested != caller.tenant:
         raise ProblemError(403, "this key belongs to another tenant.", reason="tenant")
     return caller.tenant
+
+
+def check_unbound(caller: Caller, why: str) -> None:
+    """403 to a key of one tenant, for what concerns all of them; `why` is the sentence that says so."""
+    if caller.tenant is not None:
+        raise ProblemError(403, why, reason="tenant")
 
 
 def visible(caller: Caller, tenant: str) -> bool:

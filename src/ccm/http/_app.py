@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
-
 from fastapi import FastAPI
 
 from .._manager import ConversationManager
-from . import _problems
+from . import (
+    _chat,
+    _docs,
+    _figures,
+    _history,
+    _live,
+    _metrics,
+    _page,
+    _probes,
+    _problems,
+    _socket,
+    _turns,
+)
 from ._exchange import Exchanges
 from ._front import Front
 from ._guard import Guard
 from ._settings import Settings
 
-_ROUTERS = (
-    "_chat", "_turns", "_history", "_socket", "_live", "_figures", "_probes", "_metrics", "_docs", "_page",
-)  # fmt: skip
+_PARTS = (_chat, _turns, _history, _socket, _live, _figures, _probes, _metrics, _docs, _page)
 
 
 def create_app(manager: ConversationManager, settings: Settings | None = None) -> Guard:
@@ -40,7 +47,6 @@ def create_app(manager: ConversationManager, settings: Settings | None = None) -
         redirect_slashes=False,
     )  # fmt: skip
     _problems.install(inner)
-    for name in _ROUTERS:
-        if find_spec(f"{__package__}.{name}") is not None:
-            inner.include_router(import_module(f".{name}", __package__).router(front))
+    for part in _PARTS:
+        inner.include_router(part.router(front))
     return Guard(inner, front)

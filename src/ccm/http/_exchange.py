@@ -20,7 +20,7 @@ from ._front import Front
 from ._history_json import qualified
 from ._keys import Caller
 from ._models import ChatIn
-from ._problems import ProblemError, problem_of
+from ._problems import ProblemError, missing, problem_of
 
 _KNOWN = 10_000
 """Receipts, and owners of conversations, that are remembered."""
@@ -91,11 +91,11 @@ class Exchanges:
             resumed = owner is not None
             if owner is not None and owner != tenant:
                 if caller.tenant is not None or body.tenant is not None:
-                    raise ProblemError(404, "there is no such conversation.", reason="not_found")
+                    raise missing("conversation")
                 tenant = owner
         # Meanwhile another request may have begun it.
         if self._owners.setdefault(key, tenant) != tenant:
-            raise ProblemError(404, "there is no such conversation.", reason="not_found")
+            raise missing("conversation")
         self._owners.move_to_end(key)
         while len(self._owners) > _KNOWN:
             self._owners.popitem(last=False)
@@ -123,7 +123,7 @@ class Exchanges:
         """404 unless there is such a conversation, and the caller may see it."""
         owner = await self.owner(conversation)
         if owner is None or not visible(caller, owner):
-            raise ProblemError(404, "there is no such conversation.", reason="not_found")
+            raise missing("conversation")
 
     def forget(self) -> None:
         """Nothing of conversations and receipts stays here. O(known)."""

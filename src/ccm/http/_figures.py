@@ -14,12 +14,11 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse, Response
 
 from .._books import DeadLetter
-from .._errors import CcmError
-from ._access import needs, visible
+from ._access import check_unbound, needs, visible
 from ._front import Front
 from ._keys import Caller, Keys
 from ._models import iso, problems
-from ._problems import ProblemError
+from ._problems import missing
 
 Read = Annotated[Caller, Depends(needs("read"))]
 Admin = Annotated[Caller, Depends(needs("admin"))]
@@ -60,8 +59,7 @@ def router(front: Front) -> APIRouter:
 
 
 def _all_tenants(caller: Caller) -> None:
-    if caller.tenant is not None:
-        raise ProblemError(403, "these figures are of all tenants together.", reason="tenant")
+    check_unbound(caller, "these figures are of all tenants together.")
 
 
 def _wall(front: Front, at: float) -> str:
@@ -153,7 +151,7 @@ def _letters(front: Front, routes: APIRouter) -> None:
 
     def find(caller: Caller, id: int) -> None:
         if id not in own(caller):
-            raise ProblemError(404, "there is no such dead letter.", reason="not_found")
+            raise missing("dead letter")
 
     @routes.get("/dead-letters", summary="What failed for good")
     async def letters(caller: Read, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> dict[str, Any]:
@@ -167,9 +165,7 @@ def _letters(front: Front, routes: APIRouter) -> None:
         try:
             receipt = await front.manager.replay(id)
         except KeyError:
-            raise ProblemError(404, "there is no such dead letter.", reason="not_found") from None
-        except CcmError:
-            raise
+            raise missing("dead letter") from None
         front.audit(caller, "replay", letter=id)
         if receipt is None:
             return JSONResponse({"turn": None})
@@ -186,7 +182,7 @@ def _letters(front: Front, routes: APIRouter) -> None:
         try:
             front.manager.discard(id)
         except KeyError:
-            raise ProblemError(404, "there is no such dead letter.", reason="not_found") from None
+            raise missing("dead letter") from None
         front.audit(caller, "discard", letter=id)
         await trio.lowlevel.checkpoint()
         return Response(status_code=204)

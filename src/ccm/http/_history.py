@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-import trio
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import Response as RawResponse
 
 from .._conversations import Conversations as Kept
-from ._access import needs, visible
-from ._exchange import Exchanges
+from ._access import check_unbound, needs, visible
 from ._front import Front
 from ._history_json import conversation_json, entry_json, hit_json
 from ._keys import Caller
 from ._models import ConversationOut, Conversations, Entries, Forgotten, Hits, Key, PatchIn, Stopped, problems
-from ._problems import ProblemError
+from ._problems import ProblemError, missing
 
 Read = Annotated[Caller, Depends(needs("read"))]
 Admin = Annotated[Caller, Depends(needs("admin"))]
@@ -25,6 +23,9 @@ Chat = Annotated[Caller, Depends(needs("chat"))]
 Limit = Annotated[int, Query(ge=1, le=200, description="items at most")]
 Cursor = Annotated[str | None, Query(max_length=500, description="of the page before")]
 _DAY = 86400.0
+_ERASES = "a key of one tenant cannot erase in all of them."
+_PIECE = 100
+"""Lines of an export that are sent at a time."""
 
 
 def stored(front: Front) -> Kept:
@@ -52,8 +53,12 @@ def _page_number(cursor: str | None) -> int:
     if cursor is None:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 10):
-        raise ProblemError(422, "the cursor must be one that an answer has named.", reason="cursor")
+        raise _bad_cursor()
     return int(cursor)
+
+
+def _bad_cursor() -> ProblemError:
+    return ProblemError(422, "the cursor must be one that an answer has named.", reason="cursor")
 
 
 def _lists(front: Front, routes: APIRouter) -> None:
@@ -63,9 +68,7 @@ def _lists(front: Front, routes: APIRouter) -> None:
                 user=user, tenant=caller.tenant, limit=limit, cursor=cursor, **more
             )
         except ValueError:
-            raise ProblemError(
-                422, "the cursor must be one that an answer has named.", reason="cursor"
-            ) from None
+            raise _bad_cursor() from None
         return {"items": [conversation_json(one) for one in page.items], "cursor": page.cursor}
 
     @routes.get(
@@ -117,7 +120,7 @@ def _one(front: Front, routes: APIRouter) -> None:
         """What is kept of it."""
         found = await stored(front).get(id)
         if found is None or not visible(caller, found.tenant):
-            raise ProblemError(404, "there is no such conversation.", reason="not_found")
+            raise missing("conversation")
         return conversation_json(found)
 
     @routes.get("/conversations/{id}/messages", summary="What was said", response_model=Entries)
@@ -154,13 +157,13 @@ def _change(front: Front, routes: APIRouter) -> None:
             if body.summary is not None:
                 await kept.set_summary(id, body.summary, by=by)
         except KeyError:
-            raise ProblemError(404, "there is no such conversation.", reason="not_found") from None
+            raise missing("conversation") from None
         except ValueError as error:  # a move that the stages do not allow: names of the application's own
             raise ProblemError(409, str(error), reason="stage") from None
         front.audit(caller, "change", conversation=id, fields=sorted(body.model_fields_set))
         found = await kept.get(id)
         if found is None:
-            raise ProblemError(404, "there is no such conversation.", reason="not_found")
+            raise missing("conversation")
         return conversation_json(found)
 
     async def erase(caller: Caller, user: str) -> int:
@@ -172,8 +175,7 @@ def _change(front: Front, routes: APIRouter) -> None:
     @routes.delete("/users/{user}", summary="Forget a user", response_model=Forgotten)
     async def forget(user: Key, caller: Admin) -> Any:
         """Erase all that the user said, and the replies to it; conversations of nobody else go as a whole."""
-        if caller.tenant is not None:
-            raise ProblemError(403, "a key of one tenant cannot erase in all of them.", reason="tenant")
+        check_unbound(caller, _ERASES)
         return {"erased": await erase(caller, user)}
 
     @routes.delete("/conversations/{id}", summary="Forget its users", response_model=Forgotten)
@@ -182,8 +184,7 @@ def _change(front: Front, routes: APIRouter) -> None:
         forgotten, not to be forgotten in one place."""
         kept, users, cursor = stored(front), set[str](), None
         await front.exchanges.check(caller, id)
-        if caller.tenant is not None:
-            raise ProblemError(403, "a key of one tenant cannot erase in all of them.", reason="tenant")
+        check_unbound(caller, _ERASES)
         while True:
             page = await kept.history(id, limit=1000, before=cursor)
             users |= {entry.user for entry in page.items if entry.role == "user" and entry.user}
@@ -199,8 +200,7 @@ def _all(front: Front, routes: APIRouter) -> None:
         caller: Read, days: Annotated[float, Query(gt=0, le=3660, description="up to now")] = 7.0
     ) -> dict[str, Any]:
         """Turns, users, outcomes and waits of the last days."""
-        if caller.tenant is not None:
-            raise ProblemError(403, "figures are of all tenants together.", reason="tenant")
+        check_unbound(caller, "figures are of all tenants together.")
         kept = stored(front)
         until = kept._now()
         found = await kept.analytics(until - days * _DAY, until)
@@ -225,8 +225,8 @@ def _all(front: Front, routes: APIRouter) -> None:
         kept = stored(front)
         if conversation is not None:
             await front.exchanges.check(caller, conversation)
-        elif caller.tenant is not None:
-            raise ProblemError(403, "an export of everything is of all tenants.", reason="tenant")
+        else:
+            check_unbound(caller, "an export of everything is of all tenants.")
         front.audit(caller, "export", conversation=conversation)
         return _Lines(lambda: kept.export(conversation))
 
@@ -245,30 +245,16 @@ class _Lines(RawResponse):
                 (b"content-disposition", b'attachment; filename="ccm.jsonl"'),
             ]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            async for piece in _pieces(lines):
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            piece: list[str] = []
+            async for line in lines:
+                piece.append(json.dumps(line, default=str) + "\n")
+                if len(piece) == _PIECE:
+                    await send(_body(piece))
+                    piece = []
+            if piece:
+                await send(_body(piece))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _pieces:
-    """Some lines at a time."""
-
-    def __init__(self, lines: AsyncIterator[dict[str, Any]]) -> None:
-        self._lines = lines
-
-    def __aiter__(self) -> _pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        piece: list[str] = []
-        async for line in self._lines:
-            piece.append(json.dumps(line, default=str))
-            if len(piece) >= 100:
-                break
-        if not piece:
-            raise StopAsyncIteration
-        return ("\n".join(piece) + "\n").encode()
-
-
-__all__ = ["Exchanges", "router", "stored"]
+def _body(lines: list[str]) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": "".join(lines).encode(), "more_body": True}

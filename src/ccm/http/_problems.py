@@ -107,6 +107,11 @@ class ProblemError(Exception):
         return self
 
 
+def missing(what: str) -> ProblemError:
+    """404: there is none, or it is another tenant's."""
+    return ProblemError(404, f"there is no such {what}.", reason="not_found")
+
+
 _STATUS: tuple[tuple[type[BaseException] | type[Outcome], int], ...] = (
     (RateLimited, 429),
     (BusyConversation, 409),

@@ -14,7 +14,7 @@ from ._access import needs, visible
 from ._front import Front
 from ._keys import Caller
 from ._models import TurnOut, problems
-from ._problems import ProblemError, problem_of
+from ._problems import missing, problem_of
 
 Number = Annotated[int, Path(ge=-(2**53), le=2**53, description="the turn's number, from the receipt")]
 
@@ -57,7 +57,7 @@ async def _look(front: Front, caller: Caller, turn: int) -> dict[str, Any]:
     conversations = front.exchanges.conversations
     ended = None if conversations is None or turn <= 0 else await conversations.turn(turn)
     if ended is None or not visible(caller, ended.tenant):
-        raise ProblemError(404, "there is no such turn.", reason="not_found")
+        raise missing("turn")
     outcome = decode_outcome(ended.outcome, ended.detail)
     return _done(turn, ended.message_id or None, ended.conversation, outcome)
 
