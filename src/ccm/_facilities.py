@@ -29,7 +29,7 @@ class Facilities(ABC):
     _dispatcher: Dispatcher
 
     @abstractmethod
-    async def _submit(self, message: Message, letter: int | None) -> Receipt:
+    async def _resubmit(self, message: Message, letter: int) -> Receipt:
         """`submit`; with a storage, the dead letter of this number goes in the same step."""
 
     @property
@@ -160,7 +160,7 @@ class Facilities(ABC):
         letter = books.take_letter(id)
         try:
             if letter.message is not None:
-                return await self._submit(letter.message.replace(id=None, deadline=None), id)
+                return await self._resubmit(letter.message.replace(id=None, deadline=None), id)
             await self.send(letter.service, letter.data, source=letter.source, priority=letter.priority)
         except BaseException:
             books.put_back(letter)

@@ -41,13 +41,14 @@ log = logging.getLogger("ccm.storage")
 class Pending(Prompt):
     """A message that has been judged and is on its way into the storage."""
 
+    __slots__ = ("_inbox", "asked", "at", "limited", "message", "priority", "route", "sides")
     operation: Accept
 
     def __init__(
         self, inbox: Inbox, operation: Accept, message: Message, route: Route,
         sides: Sequence[tuple[Route, int]], priority: int, limited: bool, asked: bool, at: float,
     ) -> None:  # fmt: skip
-        super().__init__(operation)
+        super().__init__(inbox._journal, operation)
         self._inbox = inbox
         self.message = message
         self.route = route

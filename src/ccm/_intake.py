@@ -402,5 +402,5 @@ class Intake:
         """
         if isinstance(found, Sender):
             return await self.line.wait(found)
-        entered: TurnRecord = await found.wait(self.journal)
+        entered: TurnRecord = await found.wait()
         return entered

@@ -138,17 +138,17 @@ class Journal:
 
         When cancelled before it is being written, nothing has happened; after that, it is waited for.
         """
-        call = _Call(operation)
+        call = _Call(self, operation)
         self.put(call)
-        return await call.wait(self)
+        return await call.wait()
 
     async def flush(self) -> None:
         """Wait until all that has been put so far is durable, or has failed."""
         await trio.lowlevel.checkpoint()
         if self.pending:
-            call = _Call(None)
+            call = _Call(self, None)
             self.put(call)
-            await call.wait(self)
+            await call.wait()
 
     async def read(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a reading method of the storage. When cancelled, its end is waited for."""
@@ -352,14 +352,18 @@ class Journal:
 class Prompt(ABC):
     """An item that somebody waits for: a failing storage is tried again at once for it."""
 
-    def __init__(self, operation: Operation | None) -> None:
+    # Hundreds wait at a time, and what each is made of costs the garbage collector as well.
+    __slots__ = ("_error", "_journal", "_result", "operation", "task", "told")
+
+    def __init__(self, journal: Journal, operation: Operation | None) -> None:
+        self._journal = journal
         self.operation = operation
         self.task: trio.lowlevel.Task | None = None
         self.told = False
         self._result: Any = None
         self._error: Exception | None = None
 
-    async def wait(self, journal: Journal) -> Any:
+    async def wait(self) -> Any:
         """Wait for the result.
 
         When cancelled before it is being written, it is taken back; after that, the end is waited for.
@@ -367,9 +371,16 @@ class Prompt(ABC):
         if self.told:  # a result stands, also for a task that has been cancelled
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
-            self.task = current_task()
-            await wait_task_rescheduled(lambda _: self.abort(journal))
+            await wait_task_rescheduled(self.expect())
         return self.outcome()
+
+    def expect(self) -> Callable[[object], Abort]:
+        """Have this task woken with the result, which must not be there yet; what to do when it is cancelled.
+
+        O(1). For `wait_task_rescheduled`; then comes `outcome`.
+        """
+        self.task = current_task()
+        return self.abort
 
     def outcome(self) -> Any:
         """The result, or the error raised; for a task that has been woken. O(1)."""
@@ -377,9 +388,9 @@ class Prompt(ABC):
             raise self._error
         return self._result
 
-    def abort(self, journal: Journal) -> Abort:
+    def abort(self, _: object) -> Abort:
         """The task that waits has been cancelled. O(queued)."""
-        if journal.withdraw(self):
+        if self._journal.withdraw(self):
             self.withdrawn()
             return Abort.SUCCEEDED
         return Abort.FAILED
@@ -406,6 +417,8 @@ class Prompt(ABC):
 @final
 class _Call(Prompt):
     """An operation whose result somebody waits for; None only waits for those before it."""
+
+    __slots__ = ()
 
     def withdrawn(self) -> None:
         """Nothing was promised."""

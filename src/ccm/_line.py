@@ -124,13 +124,13 @@ class Line:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return sender.result.unwrap()
         if sender.pending is not None and sender.pending.task is None:
-            entered: TurnRecord = await sender.pending.wait(self._intake.journal)
+            entered: TurnRecord = await sender.pending.wait()
             return entered
         sender.task = current_task()
 
         def abort(_: Any) -> Abort:
             if sender.pending is not None:
-                return sender.pending.abort(self._intake.journal)
+                return sender.pending.abort(None)
             self.senders.remove(sender)
             # Whoever stood behind it may have room where it had none.
             self.let_in(self._dispatcher.now())

@@ -100,9 +100,11 @@ class ConversationManager(Facilities):
         """
         await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
-        if type(record) is not TurnRecord:
-            place = record or self._intake.line.join(message, asked=True)
-            record = await self._intake.arrive(place)  # type: ignore[arg-type]
+        if type(record) is Pending:
+            await wait_task_rescheduled(record.expect())
+            record = record.outcome()
+        elif not isinstance(record, TurnRecord):
+            record = await self._intake.arrive(self._intake.line.join(message, asked=True))
         if record.place != DONE or record.sealed is False:
             await wait_task_rescheduled(self._expect(record))
         return self._reply(record)
@@ -160,9 +162,14 @@ class ConversationManager(Facilities):
         accepted when it is durable; while it is being written, cancellation waits.
         """
         await checkpoint_if_cancelled()
-        return await self._submit(message, None)
+        found = self._begin(message, asked=False)
+        if type(found) is Pending:
+            # As `_taken` does, in as few frames as can be: with a storage, hundreds wait here at a time.
+            await wait_task_rescheduled(found.expect())
+            return Receipt(found.outcome(), self._dispatcher)
+        return await self._taken(found)
 
-    async def _submit(self, message: Message, letter: int | None) -> Receipt:
+    async def _resubmit(self, message: Message, letter: int) -> Receipt:
         self._intake.replayed = letter
         try:
             found = self._begin(message, asked=False)
