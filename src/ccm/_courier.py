@@ -12,7 +12,8 @@ import trio
 from ._core.outbox import Outbox
 from ._core.retry import backoff
 from ._errors import Busy, Permanent, StorageError
-from ._journal import Journal, Unwatched
+from ._items import Unwatched
+from ._journal import Journal
 from ._message import Reply
 from ._worker import Deliver
 from .storage import Delivered, Delivery, Letter

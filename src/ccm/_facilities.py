@@ -10,7 +10,7 @@ from ._books import DeadLetter
 from ._conversations import Conversations
 from ._core.alerts import Alert
 from ._errors import StorageError
-from ._journal import Unwatched
+from ._items import Unwatched
 from ._message import Message, Priority
 from ._policies import RetryPolicy
 from ._receipt import Receipt

@@ -19,7 +19,8 @@ from ._core.busy import Decision, Proceed
 from ._core.reserve import Reserved
 from ._core.routes import Route, select
 from ._errors import Reason, StorageError
-from ._journal import Journal, Prompt, Unwatched
+from ._items import Prompt, Unwatched
+from ._journal import Journal
 from ._message import Message, OnBusy
 from ._policies import Overflow
 from ._receipt import Settled

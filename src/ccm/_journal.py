@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, TypeVar, final
 
 import trio
 from outcome import Error, Outcome
 from trio.lowlevel import Abort, current_task, reschedule, start_thread_soon, wait_task_rescheduled
 
 from ._errors import StorageError
+from ._items import Call, Item, Prompt
 from .storage import Operation, Storage
 
 T = TypeVar("T")
@@ -31,20 +31,6 @@ _READERS = 4
 _LOOK = 1.0
 """Seconds between two looks at what other programs may have changed."""
 log = logging.getLogger("ccm.storage")
-
-
-class Item(Protocol):
-    """What can be put into the journal."""
-
-    @property
-    def operation(self) -> Operation | None:
-        """What is to be done; None only waits for what was put before it."""
-
-    def done(self, result: Any) -> None:
-        """The operation is durable. Must not raise."""
-
-    def failed(self, error: StorageError) -> bool:
-        """It is not, or nobody knows; True: try again later. Must not raise."""
 
 
 @final
@@ -138,7 +124,7 @@ class Journal:
 
         When cancelled before it is being written, nothing has happened; after that, it is waited for.
         """
-        call = _Call(self, operation)
+        call = Call(self, operation)
         self.put(call)
         return await call.wait()
 
@@ -146,7 +132,7 @@ class Journal:
         """Wait until all that has been put so far is durable, or has failed."""
         await trio.lowlevel.checkpoint()
         if self.pending:
-            call = _Call(self, None)
+            call = Call(self, None)
             self.put(call)
             await call.wait()
 
@@ -347,107 +333,3 @@ class Journal:
         """End now; a commit that is under way is still waited for."""
         self._closing = self._aborted = True
         self._scope.cancel()
-
-
-class Prompt(ABC):
-    """An item that somebody waits for: a failing storage is tried again at once for it."""
-
-    # Hundreds wait at a time, and what each is made of costs the garbage collector as well.
-    __slots__ = ("_error", "_journal", "_result", "operation", "task", "told")
-
-    def __init__(self, journal: Journal, operation: Operation | None) -> None:
-        self._journal = journal
-        self.operation = operation
-        self.task: trio.lowlevel.Task | None = None
-        self.told = False
-        self._result: Any = None
-        self._error: Exception | None = None
-
-    async def wait(self) -> Any:
-        """Wait for the result.
-
-        When cancelled before it is being written, it is taken back; after that, the end is waited for.
-        """
-        if self.told:  # a result stands, also for a task that has been cancelled
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        else:
-            await wait_task_rescheduled(self.expect())
-        return self.outcome()
-
-    def expect(self) -> Callable[[object], Abort]:
-        """Have this task woken with the result, which must not be there yet; what to do when it is cancelled.
-
-        O(1). For `wait_task_rescheduled`; then comes `outcome`.
-        """
-        self.task = current_task()
-        return self.abort
-
-    def outcome(self) -> Any:
-        """The result, or the error raised; for a task that has been woken. O(1)."""
-        if self._error is not None:
-            raise self._error
-        return self._result
-
-    def abort(self, _: object) -> Abort:
-        """The task that waits has been cancelled. O(queued)."""
-        if self._journal.withdraw(self):
-            self.withdrawn()
-            return Abort.SUCCEEDED
-        return Abort.FAILED
-
-    @abstractmethod
-    def withdrawn(self) -> None:
-        """It was taken back."""
-
-    @abstractmethod
-    def done(self, result: Any) -> None:
-        """See `Item`."""
-
-    @abstractmethod
-    def failed(self, error: StorageError) -> bool:
-        """See `Item`."""
-
-    def tell(self, result: Any, error: Exception | None = None) -> None:
-        """Wake whoever waits. O(1)."""
-        self._result, self._error, self.told = result, error, True
-        if self.task is not None:
-            reschedule(self.task)
-
-
-@final
-class _Call(Prompt):
-    """An operation whose result somebody waits for; None only waits for those before it."""
-
-    __slots__ = ()
-
-    def withdrawn(self) -> None:
-        """Nothing was promised."""
-
-    def done(self, result: Any) -> None:
-        self.tell(result)
-
-    def failed(self, error: StorageError) -> bool:
-        self.tell(None, None if self.operation is None else _copy(error))
-        return False
-
-
-@final
-class Unwatched:
-    """An operation that nobody waits for; a failing storage gets it again."""
-
-    def __init__(self, operation: Any) -> None:
-        self.operation = operation
-
-    def done(self, result: Any) -> None:
-        """It is durable."""
-
-    def failed(self, error: StorageError) -> bool:
-        """Try again."""
-        return True
-
-
-def _copy(error: StorageError) -> StorageError:
-    """The same error for another task: raising one object in several mixes up their tracebacks."""
-    copy = StorageError(str(error), unknown=error.unknown)
-    copy.__cause__ = error
-    return copy
