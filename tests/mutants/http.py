@@ -91,19 +91,30 @@ HTTP = (
     ),
     Mutant(
         "a client that never reads is waited for", "pitfall 1", "http/_wire.py",
-        "        with trio.move_on_after(self._timeout) as self._writing:\n",
-        "        with trio.move_on_after(3600) as self._writing:\n",
+        "        with trio.CancelScope(deadline=deadline, shield=True) as self._writing:\n",
+        "        with trio.CancelScope(shield=True) as self._writing:\n",
         ("tests/http/test_wire.py",),
     ),
     Mutant(
         "a client that has left holds its place", "security", "http/_wire.py",
-        "        await self.idle_task.stop()",
+        "        self._presence.leave()",
         "        pass",
         (GUARD,),
     ),
     Mutant(
+        "an idle connection stays for ever", "security", "http/_wire.py",
+        "        self._read_within(0.0 if self._finished else self._patience)\n",
+        "        self._read_within(0.0 if self._finished else inf)\n",
+        ("tests/http/test_raw_sockets.py",),
+    ),
+    Mutant(
+        "the end waits for idle connections", "shutdown", "http/_wire.py",
+        "        for wire in self._wires:\n            wire.finish()\n", "",
+        ("tests/http/test_shutdown.py", "tests/http/test_raw_sockets.py"),
+    ),
+    Mutant(
         "an endpoint that only sends stops the rest", "pitfall 6", "http/_guard.py",
-        "            await trio.lowlevel.checkpoint()\n",
+        "        await trio.lowlevel.checkpoint()\n",
         "",
         (RAW,),
         slow=True,  # it hangs until the time-out of the trial

@@ -325,16 +325,23 @@ class _Out:
         elif kind.startswith("websocket."):
             if kind == "websocket.accept":
                 self.started, self._status = True, 101
-            await self._send(message)
-            # Once the client has gone, the server's `send` returns at once and does nothing; an endpoint
-            # that only sends would keep everybody else from running.
-            await trio.lowlevel.checkpoint()
+            await self._send_piece(message)
         elif not (self.head and self.ended):
-            if kind == "http.response.body" and not message.get("more_body", False):
+            if kind == "http.response.body":
+                if message.get("more_body", False):
+                    await self._send_piece(message)
+                    return
                 self.ended = True
                 if self.presence is not None:  # what comes after the answer is not for the client
                     self.presence.request = None
             await self._send(message)
+
+    async def _send_piece(self, message: Any) -> None:
+        """Send something that more comes after."""
+        await self._send(message)
+        # Once the client has gone, the server's `send` returns at once and does nothing; an endpoint that
+        # only sends would keep everybody else from running.
+        await trio.lowlevel.checkpoint()
 
     async def deny(self, status: int, headers: Pairs, body: bytes) -> None:
         """Answer a WebSocket's handshake with a response."""

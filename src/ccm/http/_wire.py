@@ -1,8 +1,7 @@
 """One connection, as the server's protocol code sees it: writes end in time, and can be ended at once.
 
-The protocol code shields its writes, so that a response is not cut by a cancellation. A client that stops
-reading would therefore hold its task, and the end of the server, for ever. Here each write has its own
-time-out inside of that shield.
+A response is not cut by a cancellation, so its writes are shielded. A client that stops reading would
+therefore hold its task, and the end of the server, for ever: the shield has a deadline.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import anyio.abc
 import h11
 import trio
 import wsproto.utilities
+from anycorn.events import Closed, Event, RawData
 from anycorn.logging import Logger
 from anycorn.tcp_server import TCPServer
 from anycorn.typing import ConnectionState
@@ -39,14 +39,23 @@ _REFUSING = 0.5  # seconds a client that is refused may take to be told
 
 @final
 class Wire(anyio.abc.ByteStream):
-    """A Trio socket in the clothes the protocol code expects."""
+    """A Trio socket in the clothes the protocol code expects.
 
-    def __init__(self, stream: trio.SocketStream, write_timeout: float) -> None:
+    Args:
+        stream: the socket.
+        write_timeout: seconds a write may take.
+        patience: seconds for the headers of the next request.
+    """
+
+    def __init__(self, stream: trio.SocketStream, write_timeout: float, patience: float = inf) -> None:
         self._stream = stream
         self._timeout = write_timeout
+        self._patience = patience
+        self._lock = trio.Lock()
         self._writing: trio.CancelScope | None = None
         self._reading: trio.CancelScope | None = None
         self._read_until = inf
+        self._resting = self._finished = False
         self._websocket = False
         self._aborted = False
 
@@ -65,10 +74,21 @@ class Wire(anyio.abc.ByteStream):
         return data
 
     async def send(self, item: bytes) -> None:
-        """Send all of it within the time-out, or break the connection."""
+        """Send all of it within the time-out, or break the connection. It is not cut by a cancellation."""
+        try:  # nearly always free, and then there is no need to let others run first
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
+            await self._send(item)
+        finally:
+            self._lock.release()
+
+    async def _send(self, item: bytes) -> None:
         if self._aborted:
             raise anyio.BrokenResourceError
-        with trio.move_on_after(self._timeout) as self._writing:
+        deadline = trio.current_time() + self._timeout
+        with trio.CancelScope(deadline=deadline, shield=True) as self._writing:
             try:
                 await self._stream.send_all(item)
             except (trio.ClosedResourceError, trio.BrokenResourceError, trio.BusyResourceError) as error:
@@ -78,15 +98,32 @@ class Wire(anyio.abc.ByteStream):
             raise anyio.BrokenResourceError
         if self._websocket:
             if item[:1] == _CLOSE:
-                self._expect_close()
+                # The other side has a moment to send one, too. Many never do.
+                self._read_within(_CLOSING)
         elif item.startswith(b"HTTP/1.1 101 "):
             self._websocket = True
 
-    def _expect_close(self) -> None:
-        """We have sent a close frame: the other side has a moment to send one, too. Many never do."""
-        self._read_until = trio.current_time() + _CLOSING
+    def _read_within(self, seconds: float) -> None:
+        """What comes later than that is not read: the connection ends."""
+        self._read_until = trio.current_time() + seconds
         if self._reading is not None:
             self._reading.deadline = self._read_until
+
+    def rest(self) -> None:
+        """No request runs: the next one has to come in time."""
+        self._resting = True
+        self._read_within(0.0 if self._finished else self._patience)
+
+    def work(self) -> None:
+        """A request runs, and takes as long as it takes."""
+        self._resting = False
+        self._read_within(inf)
+
+    def finish(self) -> None:
+        """No request after the one that runs."""
+        self._finished = True
+        if self._resting:
+            self._read_within(0.0)
 
     async def send_eof(self) -> None:
         """No more from us."""
@@ -111,19 +148,49 @@ class Wire(anyio.abc.ByteStream):
         return {anyio.abc.SocketAttribute.raw_socket: lambda: self._stream.socket}
 
 
+@final
+class _Pause:
+    """The time between two requests: a deadline of the reader, because a task would cost a tenth of one."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def restart(self, group: object, action: object) -> None:
+        self._wire.rest()
+
+    async def stop(self) -> None:
+        self._wire.work()
+
+
+@final
 class _Server(TCPServer):
     """The protocol code of one connection. A client that has left does not hold its place any longer."""
 
-    presence: Presence
+    def __init__(self, app: Any, config: anycorn.Config, context: WorkerContext, wire: Wire) -> None:
+        self._presence = Presence()
+        state = ConnectionState({PRESENCE: self._presence})
+        super().__init__(app, config, context, state, cast(Any, wire))
+        self.idle_task = cast(Any, _Pause(wire))
 
     async def _read_data(self) -> None:
-        await super()._read_data()
-        self.presence.leave()
-        await self.idle_task.stop()  # it waits for the next request of this client, in vain
+        while True:
+            try:
+                data = await self.stream.receive()
+            except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                break
+            await self.protocol.handle(RawData(data))
+        await self.protocol.handle(Closed())
+        self._presence.leave()
 
-    async def _idle_timeout(self) -> None:
-        if not self.presence.gone.is_set():  # the end of a response starts it anew
-            await super()._idle_timeout()
+    async def protocol_send(self, event: Event) -> None:
+        """Send bytes; the base class does what else there is."""
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+        elif event.data:  # the end of a response of known length has none
+            try:
+                await self.stream.send(event.data)
+            except anyio.BrokenResourceError:
+                await self.protocol.handle(Closed())
 
 
 class _QuietLog(Logger):
@@ -156,6 +223,7 @@ class Connections:
     ) -> None:  # fmt: skip
         self._app = app
         self._limit = limit
+        self._header_timeout = header_timeout
         self._write_timeout = write_timeout
         self._wires: dict[Wire, None] = {}  # ordered
         self._empty = trio.Event()
@@ -167,7 +235,6 @@ class Connections:
         config.errorlog = LOG
         config.include_server_header = False
         config.h11_max_incomplete_size = max_header_bytes
-        config.keep_alive_timeout = header_timeout
         config.websocket_max_message_size = max_message
         config.websocket_permessage_deflate = False  # 199 KiB of it can become 160 MiB
         config.h2_max_concurrent_streams = 1  # the guard refuses HTTP/2; this bounds how often it is asked
@@ -185,15 +252,11 @@ class Connections:
             return
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # a peer that vanished is noticed by the kernel, too
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * self._write_timeout))
-        wire = Wire(stream, self._write_timeout)
+        wire = Wire(stream, self._write_timeout, self._header_timeout)
         self._wires[wire] = None
         self._empty = trio.Event()
         try:
-            presence = Presence()
-            state = ConnectionState({PRESENCE: presence})
-            server = _Server(cast(Any, self._call), self._config, self._context, state, cast(Any, wire))
-            server.presence = presence
-            await server.run()
+            await _Server(self._call, self._config, self._context, wire).run()
         except Exception as error:
             # The end of one connection, whatever the reason, is not the end of the others.
             # A client that breaks the protocol is no error of ours.
@@ -211,6 +274,8 @@ class Connections:
     async def finish(self) -> None:
         """Let connections end with the response they are at; idle ones end at once."""
         await self._context.terminated.set()
+        for wire in self._wires:
+            wire.finish()
 
     async def ended(self) -> None:
         """Wait until there is no connection."""
