@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -133,7 +134,8 @@ async def run(
         prepare: called with the application before it serves; `app.inner` is FastAPI's, for routes of yours.
         started: called with the URL when the server listens.
         ends_process: whether the watchdog goes on after `run` has returned, for threads that keep the
-            process alive. Say False if the process does something else afterwards.
+            process alive, and what is there at the start is kept from the garbage collector (`gc.freeze`).
+            Say False if the process does something else afterwards.
 
     Raises:
         OSError, StorageError, ConfigError: it could not start.
@@ -147,6 +149,10 @@ async def run(
                 prepare(app)
             async with trio.open_nursery() as nursery:
                 url = await nursery.start(partial(serve, manager, settings, app=app))
+                if ends_process:
+                    # What was imported and built stays: it need not be looked at with every collection.
+                    gc.collect()
+                    gc.freeze()
                 if started is not None:
                     started(url)
                 await signals.wait()
