@@ -36,8 +36,8 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.rules = Rules(identify_spacing=0.0, replay=REPLAY, session_ttl=100.0, heartbeat_interval=1000.0)
-        self.hub = Hub(self.rules, Faults())
+        self.limits = Rules(identify_spacing=0.0, replay=REPLAY, session_ttl=100.0, heartbeat_interval=1000.0)
+        self.hub = Hub(self.limits, Faults())
         self.world = World(lambda: 1.8e9 + self.now, self.hub.tell)
         self.hub.world = self.world
         self.client = Client()
@@ -86,7 +86,7 @@ class Sessions(RuleBasedStateMachine):
     @rule()
     def resume(self) -> None:
         missed = self.hub.sessions[self.client.session].seq - self.client.seq if self.alive else 0
-        expired = self.left is not None and self.now - self.left >= self.rules.session_ttl
+        expired = self.left is not None and self.now - self.left >= self.limits.session_ttl
         found = self.connect(6, {"token": TOKEN, "session_id": self.client.session, "seq": self.client.seq})
         if not self.alive or expired or missed > REPLAY:
             assert [(each["op"], each["d"]) for each in found] == [(9, False)]
