@@ -1,4 +1,5 @@
-"""A stream of Discord's gateway as a busy bot receives it: full-size payloads, one zlib context, from a seed."""
+"""A stream of Discord's gateway as a busy bot receives it: full-size payloads, one zlib context,
+from a seed."""
 
 from __future__ import annotations
 
@@ -16,10 +17,38 @@ SHARES = {
     "MESSAGE_CREATE": 50, "TYPING_START": 20, "PRESENCE_UPDATE": 20, "MESSAGE_REACTION_ADD": 5,
     "MESSAGE_UPDATE": 4, "MESSAGE_DELETE": 1,
 }  # fmt: skip
-WORDS = (
-    "the of and to bot please what is weather today tomorrow deploy server restart thanks maybe why how "
-    "Ünïcode 日本語 😀 <@1000> https://example.org/a/b?c=d `code` channel review merge when friday release"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "bot",
+    "please",
+    "what",
+    "is",
+    "weather",
+    "today",
+    "tomorrow",
+    "deploy",
+    "server",
+    "restart",
+    "thanks",
+    "maybe",
+    "why",
+    "how",
+    "Ünïcode",
+    "日本語",
+    "😀",
+    "<@1000>",
+    "https://example.org/a/b?c=d",
+    "`code`",
+    "channel",
+    "review",
+    "merge",
+    "when",
+    "friday",
+    "release",
+]
 TIME = "2026-08-01T12:%02d:%02d.%06d+00:00"
 
 
@@ -44,14 +73,16 @@ class Writer:
 
     def user(self, number: int) -> dict[str, Any]:
         return {
-            "username": f"person.{number}", "public_flags": 0, "primary_guild": None, "id": str(3000 + number),
+            "username": f"person.{number}", "public_flags": 0, "primary_guild": None,
+            "id": str(3000 + number),
             "global_name": f"Person №{number}", "display_name_styles": None, "discriminator": "0",
             "collectibles": None, "clan": None, "avatar_decoration_data": None, "avatar": f"{number:032x}",
         }  # fmt: skip
 
     def member(self, number: int) -> dict[str, Any]:
         return {
-            "roles": [str(2100 + number % 7), str(2100 + number % 3)], "premium_since": None, "pending": False,
+            "roles": [str(2100 + number % 7), str(2100 + number % 3)], "premium_since": None,
+            "pending": False,
             "nick": None if number % 3 else f"nick {number}", "mute": False,
             "joined_at": "2021-03-04T05:06:07.089000+00:00", "flags": 0, "deaf": False,
             "communication_disabled_until": None, "banner": None, "avatar": None,
@@ -68,7 +99,8 @@ class Writer:
         data: dict[str, Any] = {
             "type": 0, "tts": False, "timestamp": self._time(), "pinned": False, "nonce": self._id(),
             "mentions": [], "mention_roles": [], "mention_everyone": False, "member": self.member(number),
-            "id": self._id(), "flags": 0, "embeds": [], "edited_timestamp": None, "content": self._words(3, 40),
+            "id": self._id(), "flags": 0, "embeds": [], "edited_timestamp": None, "content": self._words(3,
+            40),
             "components": [], "channel_type": 0, "channel_id": self._channel(), "author": self.user(number),
             "attachments": [], "guild_id": GUILD,
         }  # fmt: skip
@@ -99,14 +131,17 @@ class Writer:
         key = self._id()
         url = f"attachments/2200/{key}/picture.png?ex=66aa&is=66ab&hm={key}&"
         return {
-            "width": 1280, "url": f"https://cdn.discordapp.com/{url}", "size": 204_800, "height": 720, "id": key,
-            "proxy_url": f"https://media.discordapp.net/{url}", "placeholder_version": 1, "filename": "picture.png",
+            "width": 1280, "url": f"https://cdn.discordapp.com/{url}", "size": 204_800, "height": 720,
+            "id": key,
+            "proxy_url": f"https://media.discordapp.net/{url}", "placeholder_version": 1,
+            "filename": "picture.png",
             "placeholder": "3QcSDIKYd4h4d3h3eHiAgfc=", "content_type": "image/png", "content_scan_version": 1,
         }  # fmt: skip
 
     def _embed(self) -> dict[str, Any]:
         return {
-            "type": "rich", "title": self._words(2, 5), "description": self._words(10, 40), "color": 5_814_783,
+            "type": "rich", "title": self._words(2, 5), "description": self._words(10, 40),
+            "color": 5_814_783,
             "fields": [
                 {"value": self._words(1, 8), "name": self._words(1, 3), "inline": True} for _ in range(3)
             ],
@@ -141,7 +176,8 @@ class Writer:
         number, old = self._person(), self._old()
         return {
             "user_id": str(3000 + number), "type": 0, "message_id": old["id"], "guild_id": GUILD,
-            "message_author_id": old["author"]["id"], "member": {**self.member(number), "user": self.user(number)},
+            "message_author_id": old["author"]["id"], "member": {**self.member(number),
+            "user": self.user(number)},
             "emoji": {"name": "👍", "id": None}, "channel_id": old["channel_id"], "burst": False,
         }  # fmt: skip
 
@@ -156,7 +192,8 @@ class Writer:
         """Names and data of `n` events in the shares of `SHARES`."""
         draw = {
             "MESSAGE_CREATE": self.message, "TYPING_START": self.typing, "PRESENCE_UPDATE": self.presence,
-            "MESSAGE_REACTION_ADD": self.reaction, "MESSAGE_UPDATE": self.update, "MESSAGE_DELETE": self.delete,
+            "MESSAGE_REACTION_ADD": self.reaction, "MESSAGE_UPDATE": self.update,
+            "MESSAGE_DELETE": self.delete,
         }  # fmt: skip
         for kind in self._random.choices(list(SHARES), list(SHARES.values()), k=n):
             yield kind, draw[kind]()
@@ -164,7 +201,8 @@ class Writer:
     def greeting(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What comes before: the session and its one guild, with its channels and members."""
         me = {
-            "verified": True, "username": "bot", "mfa_enabled": True, "id": ME, "global_name": None, "flags": 0,
+            "verified": True, "username": "bot", "mfa_enabled": True, "id": ME, "global_name": None,
+            "flags": 0,
             "email": None, "discriminator": "0001", "clan": None, "bot": True, "avatar": None,
         }  # fmt: skip
         yield "READY", {
@@ -174,7 +212,8 @@ class Writer:
         }  # fmt: skip
         yield "GUILD_CREATE", {
             "id": GUILD, "name": "a guild", "owner_id": "3000", "unavailable": False, "large": False,
-            "member_count": PEOPLE + 1, "roles": [self._role(GUILD), *(self._role(str(2100 + i)) for i in range(7))],
+            "member_count": PEOPLE + 1, "roles": [self._role(GUILD),
+            *(self._role(str(2100 + i)) for i in range(7))],
             "emojis": [], "stickers": [], "features": [], "channels": [
                 {
                     "id": str(2200 + i), "type": 0, "name": f"channel-{i}", "position": i, "topic": None,
@@ -186,7 +225,8 @@ class Writer:
                 {**self.member(0), "user": me},
                 *({**self.member(i), "user": self.user(i)} for i in range(PEOPLE)),
             ],
-            "threads": [], "presences": [], "voice_states": [], "stage_instances": [], "soundboard_sounds": [],
+            "threads": [], "presences": [], "voice_states": [], "stage_instances": [],
+            "soundboard_sounds": [],
             "guild_scheduled_events": [], "system_channel_flags": 0, "preferred_locale": "en-US",
             "verification_level": 1, "default_message_notifications": 1, "explicit_content_filter": 0,
             "mfa_level": 0, "nsfw_level": 0, "premium_tier": 0, "premium_progress_bar_enabled": False,
@@ -195,7 +235,8 @@ class Writer:
     @staticmethod
     def _role(key: str) -> dict[str, Any]:
         return {
-            "id": key, "name": f"role {key}", "permissions": "104324673", "position": 1, "color": 0, "hoist": False,
+            "id": key, "name": f"role {key}", "permissions": "104324673", "position": 1, "color": 0,
+            "hoist": False,
             "managed": False, "mentionable": False, "flags": 0,
         }  # fmt: skip
 

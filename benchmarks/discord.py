@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
+import importlib.util
 import sys
 from time import perf_counter
 from typing import Any
@@ -24,14 +24,16 @@ from ccm.discord._inflate import inflater
 from ccm.discord._shard import _Connection
 from ccm.discord._state import State
 
-from ._measure import Void
+from ._measure import Absent, Void
 from ._recorded import Recorded
+from .fresh import child
 
-BURST = 20
+BURST = 10
 BRIDGED = frozenset({"MESSAGE_CREATE", "MESSAGE_UPDATE", "MESSAGE_DELETE", "MESSAGE_DELETE_BULK"})
 
 
 def _settle() -> None:
+    """Keep the garbage collector from walking the recorded frames."""
     gc.collect()
     gc.freeze()
 
@@ -73,7 +75,7 @@ async def rival(recorded: Recorded) -> float:
 
 
 async def ours(recorded: Recorded, events: frozenset[str] | None) -> float:
-    """ccm: what a shard does with its frames, the inbox, and the messages that the bridge makes."""
+    """ccm: what a shard does with its frames, the inbox, and a `ccm.Message` of each message."""
     settings = DiscordSettings(token="x", shards=1, events=events)
     gateway = Gateway(settings, None, State(None), 1)  # type: ignore[arg-type]  # nothing is requested
     shard = gateway._add(0, "wss://gateway.example", None, None)  # type: ignore[arg-type]  # nor dialled
@@ -106,16 +108,35 @@ async def ours(recorded: Recorded, events: frozenset[str] | None) -> float:
             shard._take(connection, frame)
             if number % BURST == 0:
                 await trio.lowlevel.checkpoint()
+        if shed := gateway.statistics().shed:
+            raise Void(f"{shed} events were shed: the reader was too slow")
     elapsed = perf_counter() - start
-    if gateway.statistics().shed:
-        raise Void("the reader was too slow")
     return len(recorded.frames) / elapsed
 
 
+def all_events(n: int) -> float:
+    """Events per second of ccm, every one of them decoded and handed out."""
+    return child("-m", "benchmarks.discord", "all", str(n))
+
+
+def bridged(n: int) -> float:
+    """The same when only what a chat bot reads is wanted."""
+    return child("-m", "benchmarks.discord", "bridged", str(n))
+
+
+def discord_py(n: int) -> float:
+    """Events per second of discord.py."""
+    if importlib.util.find_spec("discord") is None:
+        raise Absent("discord.py is not installed; pip install '.[bench]'")
+    return child("-m", "benchmarks.discord", "discord.py", str(n))
+
+
+def main(kind: str, n: int) -> float:
+    recorded = Recorded(n)
+    if kind == "discord.py":
+        return asyncio.run(rival(recorded))
+    return trio.run(ours, recorded, None if kind == "all" else BRIDGED)
+
+
 if __name__ == "__main__":
-    recorded = Recorded(int(sys.argv[2]))
-    kind = sys.argv[1]
-    if kind == "discord":
-        print(asyncio.run(rival(recorded)))
-    else:
-        print(trio.run(ours, recorded, None if kind == "all" else BRIDGED))
+    print(main(sys.argv[1], int(sys.argv[2])))

@@ -116,6 +116,16 @@ DISCORD = (
         REST_TESTS,
     ),
     Mutant(
+        "what is not wanted is not counted", "discord", "discord/_decode.py",
+        "\"s\": int(head[2])", "\"s\": None",
+        (f"{FOLDER}/test_decode.py",),
+    ),
+    Mutant(
+        "the protocol's own events are left unread", "discord", "discord/_decode.py",
+        "else wanted | PROTOCOL", "else wanted",
+        (f"{FOLDER}/test_decode.py",),
+    ),
+    Mutant(
         "a code block is left open", "discord", "discord/_split.py",
         "        start, opening = end, state\n", "        start, opening = end, \"\"\n",
         SPLIT_TESTS,
