@@ -17,38 +17,11 @@ SHARES = {
     "MESSAGE_CREATE": 50, "TYPING_START": 20, "PRESENCE_UPDATE": 20, "MESSAGE_REACTION_ADD": 5,
     "MESSAGE_UPDATE": 4, "MESSAGE_DELETE": 1,
 }  # fmt: skip
-WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "bot",
-    "please",
-    "what",
-    "is",
-    "weather",
-    "today",
-    "tomorrow",
-    "deploy",
-    "server",
-    "restart",
-    "thanks",
-    "maybe",
-    "why",
-    "how",
-    "Ünïcode",
-    "日本語",
-    "😀",
-    "<@1000>",
-    "https://example.org/a/b?c=d",
-    "`code`",
-    "channel",
-    "review",
-    "merge",
-    "when",
-    "friday",
-    "release",
-]
+WORDS = (
+    "the", "of", "and", "to", "bot", "please", "what", "is", "weather", "today", "tomorrow", "deploy",
+    "server", "restart", "thanks", "maybe", "why", "how", "Ünïcode", "日本語", "😀", "<@1000>", "https://example.org/a/b?c=d",
+    "`code`", "channel", "review", "merge", "when", "friday", "release",
+)  # fmt: skip
 TIME = "2026-08-01T12:%02d:%02d.%06d+00:00"
 
 
