@@ -65,11 +65,7 @@ class Chaos:
         """FIN to the client: it hears that nothing more will come, and may still send."""
         for wire in list(self._wires):
             wire.swallows = True
-            try:
-                if isinstance(wire.near, trio.abc.HalfCloseableStream):
-                    await wire.near.send_eof()
-            except (*GONE, trio.BusyResourceError):
-                wire.ended.cancel()
+            await _say_end(wire)
 
     def swallow(self) -> None:
         """A black hole: connections stay open, and nothing arrives any more, in either direction."""
@@ -137,8 +133,19 @@ class Chaos:
                     await sink.send_all(data[at : at + size])
         except GONE:
             pass
-        if source is wire.near or not wire.swallows:  # a black hole does not even say that the server left
+        if source is wire.near:
             wire.ended.cancel()
+        elif not wire.swallows:  # a black hole does not even say that the server left
+            await _say_end(wire)
+
+
+async def _say_end(wire: _Wire) -> None:
+    """The client hears that nothing more will come; what it has not read yet it still gets."""
+    try:
+        assert isinstance(wire.near, trio.abc.HalfCloseableStream)
+        await wire.near.send_eof()
+    except (*GONE, trio.BusyResourceError):
+        wire.ended.cancel()
 
 
 def _no_linger(stream: trio.abc.Stream) -> None:
