@@ -35,7 +35,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """mypy --strict on the package and on everything that uses it."""
-    session.install(".[cli,plot,test,typing,bench]", "nox", "discord.py>=2.7")
+    session.install(".[cli,plot,test,typing,bench]", "nox")
     session.run("mypy", *(session.posargs or CODE))
 
 
@@ -100,6 +100,13 @@ def strace(session: nox.Session) -> None:
     """Let each k-th write and fsync of a storage fail. Needs the program strace."""
     session.install(".[cli,test]")
     session.run("python", "-m", "tests.faults.strace", *session.posargs)
+
+
+@nox.session
+def judges(session: nox.Session) -> None:
+    """discord.py, disnake and hikari against the fake Discord (`tests` runs them too)."""
+    session.install(".[cli,test]")
+    session.run("pytest", "tests/discord_judges", *(session.posargs or ["-n", "auto"]))
 
 
 @nox.session

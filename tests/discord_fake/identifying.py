@@ -96,7 +96,7 @@ def _presence(told: Any) -> Refused | None:
     fits = (
         isinstance(told, dict)
         and told.get("status") in STATUSES
-        and isinstance(told.get("activities"), list)
+        and isinstance(told.get("activities", []), list)  # hikari says `game`, as of old
         and (told.get("since") is None or isinstance(told["since"], (int, float)))
         and isinstance(told.get("afk"), bool)
     )

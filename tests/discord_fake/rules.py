@@ -6,7 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from typing import Final
 
-TOKEN: Final = "fake.bot.token"
+TOKEN: Final = "MQ.fake.token"
+"""Begins with the bot's id in base64, which hikari reads."""
 
 
 class Bits(enum.IntFlag):

@@ -150,13 +150,17 @@ class Link:
             self.close(4000)
 
     def gone(self, code: int | None, now: float) -> None:
-        """The connection is over; `code` is the client's, None when it sent none."""
+        """The connection is over; `code` is the client's, None when it sent none.
+
+        Only a client that hangs up first ends its session so: one that is hung up on echoes some code.
+        """
+        first = not self.closing
         self.closing = self.over = True
         self.code = code
         session = self.session
         if session is not None and session.link is self:
             session.link, session.left = None, now
-            if code in CLOSED_BY_CLIENT:
+            if first and code in CLOSED_BY_CLIENT:
                 self._hub.end(session)
 
     def receive(self, data: str | bytes, now: float) -> None:
