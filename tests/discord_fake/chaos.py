@@ -118,8 +118,10 @@ class Chaos:
                     nursery.start_soon(self._pump, wire, far, near)
         finally:
             self._wires.discard(wire)
-            await trio.aclose_forcefully(near)
-            await trio.aclose_forcefully(far)
+            try:
+                await trio.aclose_forcefully(near)
+            finally:  # the first close says that we are cancelled
+                await trio.aclose_forcefully(far)
 
     async def _pump(self, wire: _Wire, source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
         try:

@@ -53,6 +53,8 @@ class Bench:
         faults.dead.clear()
         self.chaos.slice, self.chaos.delay, self.chaos.dead = 0, 0.0, False
         with trio.fail_after(seconds):
+            self.say()
+            await trio.sleep(1.0)
             while self.gateway.statistics().live == 0:  # noqa: ASYNC110  # there is nothing to be told by
                 await trio.sleep(0.25)
             while not self.seen or self.seen[-1] != self.said - 1:
@@ -136,7 +138,7 @@ async def test_a_broken_connection_on_real_sockets_loses_nothing(how: str) -> No
         else:
             it.chaos.slice = int(how.split()[1])
         it.say(20)
-        await it.fake.until(lambda: it.seen[-1] == 24, 30)
+        await it.fake.until(lambda: 24 in it.seen, 30)
         assert [item for item in it.seen if isinstance(item, int)] == list(range(25))
         assert it.count(Resumed) == (how in ("rst", "fin", "swallow", "dead"))
         assert it.count(Gap) == 0
@@ -258,8 +260,6 @@ def test_a_429_is_waited_for_and_obeyed(scope: str) -> None:
         assert 7.0 <= trio.current_time() - begun < 9.0
         assert [m["content"] for m in it.fake.world.messages[CHANNEL].values()].count("hi") == 1
         assert made.content == "hi"
-        del it.fake.world.messages[CHANNEL][made.id]
-        it.seen = [item for item in it.seen if item != "hi"]
 
     _requests(step)
 
