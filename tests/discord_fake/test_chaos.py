@@ -311,7 +311,8 @@ def _requests(step: Step) -> None:
 
 FAULTS = st.sampled_from([
     "reset", "finish", "swallow", "slow", "whole", "slice", "7", "9 true", "9 false", "mute", "unmute",
-    "op 1", "dead resume", "alive", "refuse", "short replay", "late hello", "hello 7", "corrupt", "stall", "go on",
+    "op 1", "dead resume", "alive", "refuse", "short replay", "late hello", "hello 7", "corrupt", "stall",
+    "go on",
     "dead", *(f"close {code}" for code in (1000, 4000, 4003, 4007, 4008, 4009)), "nothing",
 ])  # fmt: skip
 SCHEDULES = st.lists(st.tuples(st.integers(0, 240), FAULTS, st.integers(0, 4)), max_size=12)
