@@ -10,7 +10,7 @@ from tests.discord_fake.fake import FakeDiscord, open_fake
 from tests.discord_fake.sessions import Link
 
 EVENTS, INBOX = 5_000, 300
-INTERVAL, TICK = 0.25, 0.01
+INTERVAL, TICK = 1.0, 0.01
 LATE = 0.1
 """Seconds by which a heartbeat may be later than the loop itself could have run it."""
 INTENTS = (1 << 0) | (1 << 9) | (1 << 15)
@@ -28,7 +28,8 @@ async def test_a_burst_delays_no_heartbeat_and_what_is_shed_is_told(monkeypatch:
 
     The control wakes every 10 ms and notes by how much it was late: so late was the loop itself, whoever
     held it up (another program on this machine, the server's half of the work). Only what a heartbeat was
-    late beyond the worst of that is the client's doing.
+    late beyond the worst of that is the client's doing. The server sends as fast as the connection takes it:
+    were all 5,000 queued first, its answer to a heartbeat would be behind them, for longer than an interval.
     """
     beats: list[float] = []
     receive = Link.receive
@@ -53,7 +54,7 @@ async def test_a_burst_delays_no_heartbeat_and_what_is_shed_is_told(monkeypatch:
         nursery.start_soon(control)
         texts, gaps = await _play(fake)
         nursery.cancel_scope.cancel()
-    assert len(beats) >= 8
+    assert len(beats) >= 4
     assert lateness(beats, INTERVAL) <= LATE + held_up
     assert texts == sorted(set(texts))
     assert len(texts) + sum(gap.count for gap in gaps) == EVENTS
@@ -73,10 +74,17 @@ async def _play(fake: FakeDiscord) -> tuple[list[int], list[Gap]]:
 
     async with fake.open_gateway(intents=INTENTS, inbox=INBOX, events={"MESSAGE_CREATE"}) as gateway:
         await anext(gateway)
-        for number in range(EVENTS):
-            fake.world.say(str(number))
+
+        async def burst() -> None:
+            (link,) = fake.links
+            for number in range(EVENTS):
+                fake.world.say(str(number))
+                while len(link.out) > 50:  # until the connection has taken them
+                    await trio.lowlevel.checkpoint()
+
         with trio.fail_after(60):
             async with trio.open_nursery() as handlers:
+                handlers.start_soon(burst)
                 while len(texts) + sum(gap.count for gap in gaps) < EVENTS:
                     item = await anext(gateway)
                     assert not isinstance(item, Resumed)
@@ -87,7 +95,7 @@ async def _play(fake: FakeDiscord) -> tuple[list[int], list[Gap]]:
                         while room.statistics().tasks_waiting:  # noqa: ASYNC110  # the bot is slow
                             await trio.sleep(0.005)
                         handlers.start_soon(handle)
-        await trio.sleep(8 * INTERVAL)
+        await trio.sleep(3 * INTERVAL)
         statistics = gateway.statistics()
         assert statistics.shed == sum(gap.count for gap in gaps) > 0
         assert statistics.connections == 1
