@@ -19,7 +19,8 @@ ID = "1100000000000000001"
 CREATE = {"id": ID, "channel_id": "5", "author": {"id": "9", "username": "ada"}, "content": "hi", "type": 0}
 
 keys = st.sampled_from(
-    ["id", "ids", "channel_id", "guild_id", "author", "content", "mentions", "type", "edited_timestamp", "token",
+    ["id", "ids", "channel_id", "guild_id", "author", "content", "mentions", "type", "edited_timestamp",
+     "token",
      "message_reference", "referenced_message", "data", "options", "name", "channels", "last_message_id",
      "application_id", "user", "member", "webhook_id", "username"]
 )  # fmt: skip
