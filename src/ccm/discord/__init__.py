@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from types import FunctionType as _FunctionType
 
+from ._bridge import Bridge
 from ._errors import DiscordError, GatewayClosed, IdentifyRefused, RestError, RestStopped
 from ._gateway import Gateway, GatewayStatistics, open_gateway
+from ._hearing import HEARD, addressed
 from ._models import (
     ChatMessage,
     Event,
@@ -24,8 +26,11 @@ from ._models import (
 from ._rest import Rest, new_nonce, open_rest
 from ._settings import DiscordSettings, Intents
 from ._split import split
+from ._wording import friendly
 
 __all__ = [
+    "HEARD",
+    "Bridge",
     "ChatMessage",
     "DiscordError",
     "DiscordSettings",
@@ -44,6 +49,8 @@ __all__ = [
     "RestStopped",
     "Resumed",
     "User",
+    "addressed",
+    "friendly",
     "new_nonce",
     "open_gateway",
     "open_rest",
