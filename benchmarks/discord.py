@@ -44,7 +44,7 @@ async def rival(recorded: Recorded) -> float:
     gateway: Any = importlib.import_module("discord.gateway")
     seen = 0
 
-    class Bot(discord.Client):  # type: ignore[misc, name-defined]
+    class Bot(discord.Client):  # type: ignore[misc]
         async def on_message(self, message: Any) -> None:
             nonlocal seen
             seen += 1
@@ -76,7 +76,7 @@ async def rival(recorded: Recorded) -> float:
 
 async def ours(recorded: Recorded, events: frozenset[str] | None) -> float:
     """ccm: what a shard does with its frames, the inbox, and a `ccm.Message` of each message."""
-    settings = DiscordSettings(token="x", shards=1, events=events)
+    settings = DiscordSettings(token="x", shards=1, events=events)  # type: ignore[arg-type]  # of a converter
     gateway = Gateway(settings, None, State(None), 1)  # type: ignore[arg-type]  # nothing is requested
     shard = gateway._add(0, "wss://gateway.example", None, None)  # type: ignore[arg-type]  # nor dialled
     connection = _Connection(Decoder(inflater("zlib-stream", 1 << 24), events))
