@@ -158,6 +158,7 @@ def test_every_close_code_that_can_be_mended_is(code: int | None) -> None:
     again = code in (4003, 4005, 4007, 4009)
     assert it.count(Ready) == 1 + again
     assert it.count(Resumed) == (not again)
+    assert any(op == 6 for link in it.fake.hub.links for op, _ in link.heard) == (not again)
 
 
 @pytest.mark.parametrize("code", [4004, 4010, 4011, 4012, 4013, 4014])
