@@ -58,7 +58,7 @@ DISCORD = (
     ),
     Mutant(
         "the heart sleeps through HELLO", "discord", SHARD,
-        "                connection.alarm.deadline = due\n", "                pass\n",
+        "            connection.alarm.deadline = due\n", "            pass\n",
         GATEWAY_TESTS,
     ),
     Mutant(
