@@ -23,6 +23,7 @@ from ._models import (
     snowflake_at,
     snowflake_time,
 )
+from ._moderation import Moderator
 from ._rest import Rest, new_nonce, open_rest
 from ._settings import DiscordSettings, Intents
 from ._split import split
@@ -43,6 +44,7 @@ __all__ = [
     "IdentifyRefused",
     "Intents",
     "Interaction",
+    "Moderator",
     "Ready",
     "Rest",
     "RestError",

@@ -127,7 +127,7 @@ class Draft:
         return None
 
     def created(self, step: Create, id: str, text: str) -> None:
-        """It was sent. `text` is what Discord has under that nonce: another one if it was sent before. O(1)."""
+        """It was sent. `text` is what Discord has under that nonce, maybe from an earlier process. O(1)."""
         if step.part == len(self._ids):
             self._ids.append("")
             self._texts.append("")

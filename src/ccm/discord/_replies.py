@@ -49,7 +49,7 @@ class Aside:
         self._nursery = nursery
 
     def start(self, fn: Callable[..., Awaitable[Any]], *args: Any) -> bool:
-        """Do `await fn(*args)` in a task; False: it is not done. What Discord refuses ends that task alone."""
+        """Do `await fn(*args)` in a task; False: it is not done. What Discord refuses ends only that."""
         if self._nursery is None or self._running >= self._most:
             self.left_out += 1
             return False
