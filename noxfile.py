@@ -89,6 +89,13 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session
+def discord_crash(session: nox.Session) -> None:
+    """Kill a Discord bot with SIGKILL 50 times (`-- --kills N`); each message is answered once."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.discord_fake.crash", *session.posargs)
+
+
+@nox.session
 def powerloss(session: nox.Session) -> None:
     """Cut the power 100,000 times, at every disk operation of SQLite (`-- --cuts N`)."""
     session.install(".[cli,test]")

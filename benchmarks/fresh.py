@@ -28,7 +28,7 @@ print((perf_counter() - start) * 1000)
 IMPORTS = 9
 
 
-def _child(*arguments: str) -> float:
+def child(*arguments: str) -> float:
     """The number that a new interpreter prints."""
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
@@ -41,15 +41,15 @@ def _child(*arguments: str) -> float:
 
 def import_ms(n: int) -> float:
     """Milliseconds that `import ccm` takes after `import trio`: the median of several interpreters."""
-    _child("-c", _IMPORT)  # not counted: it may have to compile
-    return median(_child("-c", _IMPORT) for _ in range(min(n, IMPORTS)))
+    child("-c", _IMPORT)  # not counted: it may have to compile
+    return median(child("-c", _IMPORT) for _ in range(min(n, IMPORTS)))
 
 
 def idle_sessions_mib(n: int) -> float:
     """MiB that `n` idle sessions add to a process that has just opened its manager."""
     if not Path("/proc/self/statm").exists():
         raise Absent("resident memory is read from /proc, which this system does not have")
-    return _child("-m", "benchmarks.fresh", str(n))
+    return child("-m", "benchmarks.fresh", str(n))
 
 
 def rival(name: str, module: str) -> Callable[[int], float]:
@@ -58,7 +58,7 @@ def rival(name: str, module: str) -> Callable[[int], float]:
     def measure(n: int) -> float:
         if importlib.util.find_spec(module) is None:
             raise Absent(f"{name} is not installed; pip install '.[bench]'")
-        return _child("-m", "benchmarks.rivals", module, str(n))
+        return child("-m", "benchmarks.rivals", module, str(n))
 
     return measure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from . import aio, context, fresh, http, pools, reference, storage, workloads
+from . import aio, context, discord, fresh, http, pools, reference, storage, workloads
 from ._measure import Absent, Measure, Void, interleave
 from ._table import Reach, Row
 
@@ -120,6 +120,20 @@ def _http() -> list[Case]:
     ]  # fmt: skip
 
 
+def _discord() -> list[Case]:
+    ahead, theirs = Reach(">=", 1.0), discord.discord_py
+    return [
+        _case(
+            "discord", "gateway events to messages, those a chat bot wants", discord.bridged, "discord.py",
+            theirs, ahead, n=20_000,
+        ),
+        _case(
+            "discord_all", "the same, every event decoded", discord.all_events, "discord.py", theirs, ahead,
+            n=20_000,
+        ),
+    ]  # fmt: skip
+
+
 def _storage() -> list[Case]:
     page, found = Reach("<=", 5.0, "figure"), Reach("<=", 50.0, "figure")
     return [
@@ -159,7 +173,8 @@ def _storage() -> list[Case]:
 
 
 CASES = {
-    case.row.name: case for case in (*_intake(), *_rivals(), *_sizes(), *_contexts(), *_storage(), *_http())
+    case.row.name: case
+    for case in (*_intake(), *_rivals(), *_sizes(), *_contexts(), *_storage(), *_http(), *_discord())
 }
 
 

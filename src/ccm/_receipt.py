@@ -96,6 +96,23 @@ class Receipt:
         waited: float = self._record.waited
         return None if waited < 0.0 else waited
 
+    @property
+    def answers(self) -> bool:
+        """Whether anybody answers it: False when only side routes take the message. O(1)."""
+        answers: bool = self._record.route.answers
+        return answers
+
+    @property
+    def written(self) -> str:
+        """What `Turn.send` has said of the reply so far, in the present attempt. O(pieces).
+
+        For whoever looks now and then: unlike `stream`, it makes nobody wait.
+        """
+        extras = self._record.extras
+        if extras is not None and extras.host is not None:
+            extras = extras.host.extras
+        return "" if extras is None else "".join(extras.pieces)
+
     async def outcome(self) -> Outcome:
         """Wait for the message's outcome; any number of tasks may, also after the fact.
 

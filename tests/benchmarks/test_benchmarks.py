@@ -18,7 +18,10 @@ from benchmarks._measure import Absent, Series, Void, interleave
 from benchmarks._table import COLUMNS, Reach, Row, markdown, plain, show
 from benchmarks.rows import CASES, Case, measure
 
-RIVALS = {"telegram": "telegram", "telegram_submit": "telegram", "aiogram": "aiogram"}
+RIVALS = {
+    "telegram": "telegram", "telegram_submit": "telegram", "aiogram": "aiogram",
+    "discord": "discord", "discord_all": "discord",
+}  # fmt: skip
 
 
 def row(reach: Reach | None = None) -> Row:

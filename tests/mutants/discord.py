@@ -12,6 +12,7 @@ BUCKET_TESTS = (f"{FOLDER}/test_buckets.py",)
 REST_TESTS = (f"{FOLDER}/test_rest.py",)
 SPLIT_TESTS = (f"{FOLDER}/test_split.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
+CHAOS_TESTS = ("tests/discord_fake/test_chaos.py",)
 
 PROTOCOL = "discord/_protocol.py"
 SHARD = "discord/_shard.py"
@@ -57,7 +58,7 @@ DISCORD = (
     ),
     Mutant(
         "the heart sleeps through HELLO", "discord", SHARD,
-        "                connection.alarm.deadline = due\n", "                pass\n",
+        "            connection.alarm.deadline = due\n", "            pass\n",
         GATEWAY_TESTS,
     ),
     Mutant(
@@ -116,8 +117,66 @@ DISCORD = (
         REST_TESTS,
     ),
     Mutant(
+        "what is not wanted is not counted", "discord", "discord/_decode.py",
+        "\"s\": int(head[2])", "\"s\": None",
+        (f"{FOLDER}/test_decode.py",),
+    ),
+    Mutant(
+        "the protocol's own events are left unread", "discord", "discord/_decode.py",
+        "else wanted | PROTOCOL", "else wanted",
+        (f"{FOLDER}/test_decode.py",),
+    ),
+    Mutant(
         "a code block is left open", "discord", "discord/_split.py",
         "        start, opening = end, state\n", "        start, opening = end, \"\"\n",
         SPLIT_TESTS,
+    ),
+    Mutant(
+        'a resumed session forgets its number', "discord", 'discord/_protocol.py',
+        '"session_id": self._session_id, "seq": self.seq}',
+        '"session_id": self._session_id, "seq": 0}',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        'a session that was lost is not announced', "discord", 'discord/_protocol.py',
+        '        self._lost = self._lost or bool(self._session_id)\n',
+        '        self._lost = False\n',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        'a close code that is final is tried again', "discord", 'discord/_protocol.py',
+        '        if code in CLOSE_CODES:\n',
+        '        if code == 0:\n',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        'the end of a replay is not checked', "discord", 'discord/_protocol.py',
+        '        link.checking = True  #',
+        '        link.checking = False  #',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        'a payload that cannot be read goes unnoticed', "discord", 'discord/_protocol.py',
+        'return (Deliver(Gap("undecodable", 1, 1, self._shard)),)',
+        'return NOTHING',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        'a dead peer is never suspected', "discord", 'discord/_protocol.py',
+        '        link.acked = False\n',
+        '        link.acked = True\n',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        'a clock that jumps makes a burst', "discord", 'discord/_protocol.py',
+        '            link.beat = now + link.interval\n',
+        '            pass\n',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        'a closed session is resumed', "discord", 'discord/_protocol.py',
+        '        if code in NEW_SESSION:\n            self._forget()\n',
+        '',
+        CHAOS_TESTS,
     ),
 )  # fmt: skip

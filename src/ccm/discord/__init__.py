@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from types import FunctionType as _FunctionType
 
+from ._bridge import Bridge
 from ._errors import DiscordError, GatewayClosed, IdentifyRefused, RestError, RestStopped
 from ._gateway import Gateway, GatewayStatistics, open_gateway
+from ._hearing import HEARD, addressed
 from ._models import (
     ChatMessage,
     Event,
@@ -21,11 +23,15 @@ from ._models import (
     snowflake_at,
     snowflake_time,
 )
+from ._moderation import Moderator
 from ._rest import Rest, new_nonce, open_rest
 from ._settings import DiscordSettings, Intents
 from ._split import split
+from ._wording import friendly
 
 __all__ = [
+    "HEARD",
+    "Bridge",
     "ChatMessage",
     "DiscordError",
     "DiscordSettings",
@@ -38,12 +44,15 @@ __all__ = [
     "IdentifyRefused",
     "Intents",
     "Interaction",
+    "Moderator",
     "Ready",
     "Rest",
     "RestError",
     "RestStopped",
     "Resumed",
     "User",
+    "addressed",
+    "friendly",
     "new_nonce",
     "open_gateway",
     "open_rest",

@@ -80,6 +80,11 @@ class Rest:
         """The bot itself."""
         return User.of(await self.requests.ask(Route("GET", "/users/@me"), "/users/@me"))
 
+    async def application(self) -> str:
+        """The id of the bot's application: what its slash commands belong to."""
+        path = "/oauth2/applications/@me"
+        return User.of(await self.requests.ask(Route("GET", path), path)).id
+
     async def set_commands(
         self, application: str, commands: Sequence[Mapping[str, Any]], *, guild: str | None = None
     ) -> None:

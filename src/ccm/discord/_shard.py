@@ -19,11 +19,12 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 from wsproto.utilities import ProtocolError
 
 from ._actions import Action, Close, Deliver, Dial, Fatal, SavedSession, Send
+from ._decode import MORE, Decoder
 from ._dial import Dialler, WatchedStream, parse
 from ._errors import GatewayClosed, IdentifyRefused
 from ._gate import Gate, Turn
 from ._inbox import Item
-from ._inflate import Inflater, UnpackError, inflater
+from ._inflate import UnpackError, inflater
 from ._models import Ready, Resumed
 from ._protocol import RESUMABLE, Protocol
 from ._settings import DiscordSettings
@@ -56,6 +57,7 @@ class _Connection:
     """One connection, of which one thing is asked: how it ended.
 
     Attributes:
+        decoder: what turns its frames into payloads.
         tasks: reader, heart and writer.
         outbox: payloads for the writer, in order.
         alarm: what the heart sleeps in.
@@ -65,8 +67,8 @@ class _Connection:
         error: no session may be begun.
     """
 
-    def __init__(self, unpack: Inflater | None) -> None:
-        self.unpack = unpack
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
         self.tasks: trio.Nursery | None = None
         self.outbox, self.unsent = trio.open_memory_channel[Send](UNSENT)
         self.alarm = trio.CancelScope()
@@ -176,7 +178,9 @@ class Shard:
 
     async def _connect(self, plan: Dial) -> Dial | Fatal | Exception:
         """One connection from beginning to end; returns what comes next."""
-        connection = _Connection(inflater(self._settings.compress, self._settings.max_message_size))
+        settings = self._settings
+        unpack = inflater(settings.compress, settings.max_message_size)
+        connection = _Connection(Decoder(unpack, settings.events))
         self._connection = connection
         try:
             async with trio.open_nursery() as nursery:
@@ -255,8 +259,6 @@ class Shard:
     # -- the tasks of a connection ---------------------------------------------------------------
 
     async def _read(self, connection: _Connection, socket: WebSocketConnection) -> None:
-        unpack = connection.unpack
-        protocol = self.protocol
         while True:  # noqa: ASYNC913
             try:
                 frame = await socket.get_message()
@@ -264,25 +266,26 @@ class Shard:
                 connection.code = None if closed.reason is None else closed.reason.code
                 connection.over()
                 return  # noqa: ASYNC910
-            if unpack is not None and isinstance(frame, bytes):
-                try:
-                    text = unpack.feed(frame)
-                except UnpackError as error:
-                    self._do(connection, protocol.broken(str(error)))
-                    return  # noqa: ASYNC910
-                if text is None:
-                    continue
-                frame = text
-            try:
-                payload = json.loads(frame)
-            except (ValueError, RecursionError):
-                self._do(connection, protocol.undecodable(trio.current_time()))
-                continue
-            self._do(connection, protocol.receive(payload, trio.current_time()))
-            # The next beat is due at another time after HELLO: the heart must not sleep on.
-            due = protocol.next_deadline()
-            if due != connection.alarm.deadline:
-                connection.alarm.deadline = due
+            self._take(connection, frame)
+
+    def _take(self, connection: _Connection, frame: str | bytes) -> None:
+        """A frame has arrived; once the connection cannot be read any further, nothing is done."""
+        protocol, now = self.protocol, trio.current_time()
+        try:
+            payload = connection.decoder.feed(frame)
+        except UnpackError as error:
+            self._do(connection, protocol.broken(str(error)))
+            return
+        except (ValueError, RecursionError):
+            self._do(connection, protocol.undecodable(now))
+            return
+        if payload is MORE:
+            return
+        self._do(connection, protocol.receive(payload, now))
+        # The next beat is due at another time after HELLO: the heart must not sleep on.
+        due = protocol.next_deadline()
+        if due != connection.alarm.deadline:
+            connection.alarm.deadline = due
 
     async def _beat(self, connection: _Connection) -> None:
         while True:
