@@ -128,7 +128,11 @@ def _one(front: Front, routes: APIRouter) -> None:
         """Lines, oldest first; the first page has the last ones, and the cursor leads to older ones."""
         kept = stored(front)
         await front.exchanges.check(caller, id)
-        page = await kept.history(id, limit=limit, before=_page_number(cursor) or None)
+        before = _page_number(cursor) or None
+        try:
+            page = await kept.history(id, limit=limit, before=before)
+        except KeyError:  # it is live, and nothing of it has been kept yet
+            return {"items": [], "cursor": None}
         return {"items": [entry_json(entry) for entry in page.items], "cursor": page.cursor}
 
     @routes.post("/conversations/{id}/stop", summary="End its turns", response_model=Stopped)
@@ -186,7 +190,10 @@ def _change(front: Front, routes: APIRouter) -> None:
         await front.exchanges.check(caller, id)
         check_unbound(caller, _ERASES)
         while True:
-            page = await kept.history(id, limit=1000, before=cursor)
+            try:
+                page = await kept.history(id, limit=1000, before=cursor)
+            except KeyError:  # nothing of it is kept
+                break
             users |= {entry.user for entry in page.items if entry.role == "user" and entry.user}
             if page.cursor is None:
                 break
