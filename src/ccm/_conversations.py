@@ -235,14 +235,9 @@ class Conversations:
             ValueError: it would be more than 64 names, or 16,384 bytes of JSON; nothing was changed.
             TypeError: a value is not made of JSON's types.
         """
-        for name in changes:
-            if not isinstance(name, str) or not 0 < len(name) <= 200:
-                raise ValueError(f"a name in metadata must have 1 to 200 characters, got {name!r:.300}")
         current = await self._existing(key)
         while True:
-            kept: dict[str, Any] = json.loads(current.metadata) | dict(changes)
-            text = _as_json({name: value for name, value in kept.items() if value is not None})
-            _check_metadata(text)
+            text = changed_metadata(current.metadata, changes)
             changed = await self._change(
                 key, kind="metadata", by=by, data=_as_json(changes), fields={"metadata": text},
                 expect={"metadata": current.metadata},
@@ -349,13 +344,21 @@ def _unknown(key: str) -> KeyError:
     return KeyError(f"there is no conversation {key!r}; find_or_create makes it")
 
 
-def _check_metadata(text: str) -> None:
-    if len(json.loads(text)) > MOST_METADATA:
+def changed_metadata(kept: str, changes: Mapping[str, Any]) -> str:
+    """What is kept of a conversation, as JSON, with these changes; raises as `set_metadata`. O(length)."""
+    for name in changes:
+        if not isinstance(name, str) or not 0 < len(name) <= 200:
+            raise ValueError(f"a name in metadata must have 1 to 200 characters, got {name!r:.300}")
+    merged: dict[str, Any] = json.loads(kept) | dict(changes)
+    merged = {name: value for name, value in merged.items() if value is not None}
+    text = _as_json(merged)
+    if len(merged) > MOST_METADATA:
         raise ValueError(f"metadata must have at most {MOST_METADATA} names; remove some first")
     if len(text) > LARGEST_METADATA:
         raise ValueError(
             f"metadata must be at most {LARGEST_METADATA} bytes as JSON, got {len(text)}; keep less in it"
         )
+    return text
 
 
 def _check_limit(limit: int) -> None:
@@ -365,6 +368,6 @@ def _check_limit(limit: int) -> None:
 
 def _as_json(data: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(dict(data))
+        return json.dumps(dict(data), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"data must be made of JSON's types, got {data!r} ({error})") from None

@@ -289,8 +289,9 @@ async def test_metadata_is_set_removed_and_bounded() -> None:
         ):
             with pytest.raises(ValueError, match=error):
                 await talk.set_metadata("c", changes)
-        with pytest.raises(TypeError, match="JSON"):
-            await talk.set_metadata("c", {"x": object()})
+        for value in (object(), float("inf"), [float("nan")]):
+            with pytest.raises(TypeError, match="JSON"):
+                await talk.set_metadata("c", {"x": value})
         assert await talk.get("c") == found
         with pytest.raises(KeyError):
             await talk.set_metadata("nobody", {"x": 1})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import Response as RawResponse
 
 from .._conversations import Conversations as Kept
+from .._conversations import changed_metadata
 from ._access import check_unbound, needs, visible
 from ._front import Front
 from ._history_json import conversation_json, entry_json, hit_json
@@ -146,9 +148,12 @@ def _one(front: Front, routes: APIRouter) -> None:
 def _change(front: Front, routes: APIRouter) -> None:
     @routes.patch("/conversations/{id}", summary="Change it", response_model=ConversationOut)
     async def patch(id: Key, body: PatchIn, caller: Admin) -> Any:
-        """Move it to another stage, hand it to somebody, pause or resume the bot, note what is met."""
+        """Move it to another stage, hand it over, pause or resume the bot, note what is met or known."""
         kept, by, why = stored(front), caller.name, body.reason
         await front.exchanges.check(caller, id)
+        if body.metadata is not None and (current := await kept.get(id)) is not None:
+            with _told_as_invalid():  # before anything else is changed
+                changed_metadata(current.metadata, body.metadata)
         try:
             if body.stage is not None:
                 await kept.set_stage(id, body.stage, by=by, why=why)
@@ -160,6 +165,9 @@ def _change(front: Front, routes: APIRouter) -> None:
                 await kept.qualify(id, name, met=one.met, confidence=one.confidence, notes=one.notes, by=by)
             if body.summary is not None:
                 await kept.set_summary(id, body.summary, by=by)
+            if body.metadata is not None:
+                with _told_as_invalid():
+                    await kept.set_metadata(id, body.metadata, by=by)
         except KeyError:
             raise missing("conversation") from None
         except ValueError as error:  # a move that the stages do not allow: names of the application's own
@@ -199,6 +207,19 @@ def _change(front: Front, routes: APIRouter) -> None:
                 break
             cursor = int(page.cursor)
         return {"erased": sum([await erase(caller, user) for user in sorted(users)])}
+
+
+@contextmanager
+def _told_as_invalid() -> Iterator[None]:
+    """What is wrong with metadata is a 422; its values are not told."""
+    try:
+        yield
+    except ValueError as error:
+        raise ProblemError(422, str(error), reason="invalid") from None
+    except TypeError:
+        raise ProblemError(
+            422, "metadata must be JSON, and its numbers finite; send others.", reason="invalid"
+        ) from None
 
 
 def _all(front: Front, routes: APIRouter) -> None:
