@@ -26,6 +26,8 @@ Limit = Annotated[int, Query(ge=1, le=200, description="items at most")]
 Cursor = Annotated[str | None, Query(max_length=500, description="of the page before")]
 _DAY = 86400.0
 _ERASES = "a key of one tenant cannot erase in all of them."
+_DEEPEST = 10_000
+"""Hits that a search leads through: who wants more needs other words."""
 _PIECE = 100
 """Lines of an export that are sent at a time."""
 
@@ -97,23 +99,18 @@ def _lists(front: Front, routes: APIRouter) -> None:
         limit: Limit = 20, cursor: Cursor = None,
     ) -> Any:  # fmt: skip
         """Lines with all these words, the best first; the last word may be a beginning."""
-        offset, kept, found = _page_number(cursor), stored(front), list[Any]()
+        kept, offset = stored(front), _page_number(cursor)
+        if offset > _DEEPEST:
+            raise _bad_cursor()
         try:
-            while len(found) < limit:
-                hits = await kept.search(q, user=user, conversation=conversation, limit=limit, offset=offset)
-                for hit in hits:
-                    offset += 1
-                    owner = await front.exchanges.owner(hit.entry.conversation)
-                    if owner is not None and visible(caller, owner):
-                        found.append(hit_json(hit))
-                        if len(found) == limit:
-                            break
-                else:
-                    if len(hits) < limit:
-                        return {"items": found, "cursor": None}
+            hits = await kept.search(
+                q, user=user, conversation=conversation, tenant=caller.tenant, limit=limit + 1, offset=offset
+            )
         except ValueError:
             raise ProblemError(422, "there is no word to look for.", reason="query") from None
-        return {"items": found, "cursor": str(offset)}
+        following = offset + limit
+        more = len(hits) > limit and following <= _DEEPEST
+        return {"items": [hit_json(hit) for hit in hits[:limit]], "cursor": str(following) if more else None}
 
 
 def _one(front: Front, routes: APIRouter) -> None:
