@@ -49,6 +49,7 @@ def router(front: Front) -> APIRouter:
     _lists(front, routes)
     _one(front, routes)
     _change(front, routes)
+    _forget(front, routes)
     _all(front, routes)
     return routes
 
@@ -175,6 +176,8 @@ def _change(front: Front, routes: APIRouter) -> None:
             raise missing("conversation")
         return conversation_json(found)
 
+
+def _forget(front: Front, routes: APIRouter) -> None:
     async def erase(caller: Caller, user: str) -> int:
         erased = await stored(front).forget(user)
         front.exchanges.forget()
