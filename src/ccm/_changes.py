@@ -14,7 +14,7 @@ from ._core.history import History, HistoryEntry
 from ._core.lanes import DONE, RUNNING, WAITING, Entry
 from ._errors import Expired, Outcome, Superseded
 from ._outcome import Cancelled, Failed, Merged, Replied
-from ._record import TurnRecord, say
+from ._record import TurnRecord, said_at_first, say
 
 if TYPE_CHECKING:
     from ._dispatcher import Dispatcher
@@ -330,6 +330,7 @@ class Changes:
         unread = turn is not record and record not in turn.more.members
         if record.place == DONE or (not unread and _too_late(turn, record)):
             return Change.ENDED
+        record.more.digest = said_at_first(record)
         record.message = record.message.replace(text=text)
         if unread or turn.place != RUNNING:
             return Change.REPLACED

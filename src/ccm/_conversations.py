@@ -31,6 +31,9 @@ Stages = Mapping[str, Collection[str]]
 DAY = 86400.0
 PIECE = 200
 """Lines that are read from the storage at a time for an export."""
+MOST_METADATA = 64
+LARGEST_METADATA = 16_384
+"""Names, and bytes as JSON, of a conversation's metadata."""
 
 
 @final
@@ -62,7 +65,8 @@ class Conversations:
 
     Changes are durable when a method returns. When cancelled before its change is being written, nothing has
     happened; after that, the cancellation waits for the end of the write. Methods raise `StorageError` when
-    the storage fails, and KeyError for a conversation that it does not have.
+    the storage fails, and those of one conversation KeyError when there is none of that key; only `get`
+    returns None then, and `archive` and `export` have nothing to do.
     """
 
     def __init__(
@@ -115,7 +119,10 @@ class Conversations:
             The lines, and the id that the next call takes (`before` or `after`), as text; None: no more.
         """
         _check_limit(limit)
-        return await self._read(self._storage.history, key, before=before, after=after, limit=limit)
+        page = await self._read(self._storage.history, key, before=before, after=after, limit=limit)
+        if not page.items:
+            await self._existing(key)
+        return page
 
     async def add_event(
         self, key: str, kind: str, *, by: str = "", text: str = "", data: Mapping[str, Any] | None = None
@@ -213,6 +220,32 @@ class Conversations:
         """Keep what the conversation is about, in place of what was kept before."""
         return await self._change(key, kind="summary", by=by, fields={"summary": summary})
 
+    async def set_metadata(
+        self, key: str, changes: Mapping[str, Any], *, by: str = ""
+    ) -> Conversation:  # fmt: skip
+        """Keep what the application knows of a conversation, as JSON: `Conversation.metadata`.
+
+        Args:
+            key: the conversation.
+            changes: new values by name; None removes the name, and names that are not there stay as they
+                are. Names have 1 to 200 characters.
+            by: who says so.
+
+        Raises:
+            ValueError: it would be more than 64 names, or 16,384 bytes of JSON; nothing was changed.
+            TypeError: a value is not made of JSON's types.
+        """
+        current = await self._existing(key)
+        while True:
+            text = changed_metadata(current.metadata, changes)
+            changed = await self._change(
+                key, kind="metadata", by=by, data=_as_json(changes), fields={"metadata": text},
+                expect={"metadata": current.metadata},
+            )  # fmt: skip
+            if changed.metadata == text:
+                return changed
+            current = changed
+
     async def turn(self, turn_id: int) -> Ended | None:
         """The turn of this number, if it has its outcome and was not erased; also of an earlier process."""
         return await self._read(self._storage.ended, turn_id)
@@ -238,20 +271,28 @@ class Conversations:
         )  # fmt: skip
 
     async def search(
-        self, text: str, *, conversation: str | None = None, user: str | None = None, limit: int = 20,
-        offset: int = 0,
+        self, text: str, *, conversation: str | None = None, user: str | None = None,
+        tenant: str | None = None, limit: int = 20, offset: int = 0,
     ) -> tuple[Hit, ...]:  # fmt: skip
         """Utterances that have all words of `text`, the best first; the last word may be a beginning.
 
-        Archived conversations are not searched.
+        Archived conversations are not searched. The work is bounded: of a conversation, user or tenant with
+        more than 2,000 lines, a SQLite file finds only what is among the 10,000 newest matches of all.
+
+        Args:
+            text: at least one word.
+            conversation, user, tenant: what was said there, by them, in its conversations only.
+            limit: at most so many, 1 to 1000.
+            offset: leave out so many of the best.
 
         Raises:
             ValueError: there is no word in `text`.
         """
         _check_limit(limit)
         found = await self._read(
-            self._storage.search, text, conversation=conversation, user=user, limit=limit, offset=offset
-        )
+            self._storage.search, text, conversation=conversation, user=user, tenant=tenant, limit=limit,
+            offset=offset,
+        )  # fmt: skip
         return tuple(found)
 
     async def analytics(self, since: float, until: float) -> Analytics:
@@ -303,6 +344,23 @@ def _unknown(key: str) -> KeyError:
     return KeyError(f"there is no conversation {key!r}; find_or_create makes it")
 
 
+def changed_metadata(kept: str, changes: Mapping[str, Any]) -> str:
+    """What is kept of a conversation, as JSON, with these changes; raises as `set_metadata`. O(length)."""
+    for name in changes:
+        if not isinstance(name, str) or not 0 < len(name) <= 200:
+            raise ValueError(f"a name in metadata must have 1 to 200 characters, got {name!r:.300}")
+    merged: dict[str, Any] = json.loads(kept) | dict(changes)
+    merged = {name: value for name, value in merged.items() if value is not None}
+    text = _as_json(merged)
+    if len(merged) > MOST_METADATA:
+        raise ValueError(f"metadata must have at most {MOST_METADATA} names; remove some first")
+    if len(text) > LARGEST_METADATA:
+        raise ValueError(
+            f"metadata must be at most {LARGEST_METADATA} bytes as JSON, got {len(text)}; keep less in it"
+        )
+    return text
+
+
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= 1000:
         raise ValueError(f"limit must be from 1 to 1000, got {limit!r}")
@@ -310,6 +368,6 @@ def _check_limit(limit: int) -> None:
 
 def _as_json(data: Mapping[str, Any]) -> str:
     try:
-        return json.dumps(dict(data))
+        return json.dumps(dict(data), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"data must be made of JSON's types, got {data!r} ({error})") from None

@@ -18,10 +18,11 @@ from ._errors import StorageError
 from ._inbox import Inbox
 from ._journal import Journal
 from ._message import Message
+from ._record import said_at_first
 from ._settling import Settler
 from ._worker import Deliver
 from .storage import Attempted, Retract, Rewrite, Storage
-from .storage._codec import decode_message, encode_message
+from .storage._codec import decode_message, encode_edited, encode_message
 
 if TYPE_CHECKING:
     from ._intake import Intake
@@ -169,7 +170,8 @@ class Durable:
 
     async def rewrite(self, record: TurnRecord) -> None:
         """The message of a turn has a new text."""
-        await self.journal.call(Rewrite(record.turn_id, encode_message(record.message, self.journal.shift)))
+        body = encode_edited(record.message, self.journal.shift, said_at_first(record))
+        await self.journal.call(Rewrite(record.turn_id, body))
 
     async def retract(self, record: TurnRecord, *, whole: bool) -> None:
         """A message that was answered has been taken back; `whole`: and its turn with it."""

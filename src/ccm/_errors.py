@@ -136,13 +136,17 @@ class Duplicate(Rejected):
 
     Attributes:
         receipt: the receipt of the message accepted first; its `outcome()` is the answer to both.
+        differs: whether this one says something else than the first did: user, text, channel, class or
+            metadata. Then it is no repetition but a message that was given the id of another. Where it was
+            said does not count.
     """
 
     receipt: Any = None
+    differs: bool = False
 
     def error(self) -> BaseException:
         copy = Duplicate(self.reason, self.retry_after)
-        copy.receipt = self.receipt
+        copy.receipt, copy.differs = self.receipt, self.differs
         return copy
 
 

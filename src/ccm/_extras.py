@@ -34,13 +34,14 @@ class Extras:
         withdrawn: who does not want this turn's own message answered any more, while others still do.
         redelivered: the storage had it from before; a handler may have seen it already.
         counted: the storage knows that this process handles it again.
+        digest: of what its message said before it was edited; "" has not been.
         judged: the attempt whose time-out a provider's own limit has taken note of.
     """
 
     __slots__ = (
-        "_speaking", "answered", "answered_in", "counted", "expires", "host", "judged", "members", "pending",
-        "pieces",
-        "redelivered", "rollback", "shields", "steered", "stream", "superseded_by", "withdrawn",
+        "_speaking", "answered", "answered_in", "counted", "digest", "expires", "host", "judged", "members",
+        "pending", "pieces", "redelivered", "rollback", "shields", "steered", "stream", "superseded_by",
+        "withdrawn",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -60,6 +61,7 @@ class Extras:
         self.judged = 0
         self.redelivered = False
         self.counted = False
+        self.digest = ""
         self._speaking: trio.StrictFIFOLock | None = None
 
     @property

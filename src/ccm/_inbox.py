@@ -26,7 +26,7 @@ from ._policies import Overflow
 from ._receipt import Settled
 from ._record import TurnRecord
 from .storage import Accept, Accepted, Letter, Repeated, Settle, Stored
-from .storage._codec import decode_message, decode_outcome, encode_message
+from .storage._codec import decode_message, decode_outcome, digest, edited, encode_message
 
 if TYPE_CHECKING:
     from ._intake import Intake
@@ -130,6 +130,7 @@ class Inbox:
         operation = Accept(
             conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
             message_id=message.id if explicit else "", since=at - window, letter=self._intake.replayed,
+            digest=digest(message) if explicit else "",
         )  # fmt: skip
         pending = Pending(self, operation, message, route, sides, priority, limited, asked, now)
         self._reserved.add(message.conversation, message.tenant)
@@ -202,7 +203,8 @@ class Inbox:
         self._off(pending)
         now = self._dispatcher.now()
         if isinstance(result, Repeated):
-            error = self._intake.repetition(pending.message, self._first(pending.message, result), now)
+            first = self._first(pending.message, result)
+            error = self._intake.repetition(pending.message, first, result.digest, now)
             pending.tell(None, error)
         else:
             record = self._enter(pending, now)
@@ -353,6 +355,7 @@ class Inbox:
         record.turn_id, record.sealed = stored.seq, False
         record.attempt = stored.attempts + 1
         record.more.redelivered = True
+        record.more.digest = edited(stored.body) or ""
         intake.remember(record, now)
         intake.place(record, _PROCEED, now)
         sides = [(side, int(side.priority_of(message, intake.session_of))) for side in others]

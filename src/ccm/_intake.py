@@ -25,8 +25,9 @@ from ._journal import Journal
 from ._line import Line, Sender
 from ._message import Message, OnBusy, Priority
 from ._receipt import Receipt
-from ._record import TurnRecord
+from ._record import TurnRecord, said_at_first
 from ._sessions import Session
+from .storage._codec import digest
 
 # Plain numbers index lists faster than an enum's members do.
 _PLAIN = tuple(range(len(Priority)))
@@ -352,10 +353,11 @@ class Intake:
 
     # -- messages that do not come in ------------------------------------------------------------
 
-    def repetition(self, message: Message, first: Any, now: float) -> Duplicate:
-        """Count a message that repeats `first`; the error for its sender."""
+    def repetition(self, message: Message, first: Any, said: str, now: float) -> Duplicate:
+        """Count a message that repeats `first`, of which `said` is the digest; the error for its sender."""
         repeat = Duplicate(Reason.DUPLICATE)
         repeat.receipt = Receipt(first, self._dispatcher)
+        repeat.differs = bool(said) and said != digest(message)
         self.count_refusal(message, Reason.DUPLICATE, now)
         return repeat
 
@@ -366,7 +368,7 @@ class Intake:
 
     def _reject(self, message: Message, refusal: Refuse | Repeat, now: float) -> NoReturn:
         if isinstance(refusal, Repeat):
-            raise self.repetition(message, refusal.first, now)
+            raise self.repetition(message, refusal.first, said_at_first(refusal.first), now)
         self.count_refusal(message, refusal.reason, now)
         retry_after = refusal.retry_after
         if retry_after is None and refusal.reason not in (Reason.DRAINING, Reason.NO_ROUTE):

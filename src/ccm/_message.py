@@ -53,6 +53,8 @@ def uuid7() -> str:
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _KEY_LIMIT = 512
+CARRIED = ("traceparent", "tracestate")
+"""Metadata in which a message carries the trace that it belongs to."""
 
 
 def check_key(field: str, value: object, *, empty: bool = False) -> None:

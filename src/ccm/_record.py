@@ -15,6 +15,7 @@ from ._errors import Outcome
 from ._extras import Extras, Steered
 from ._message import Message, Priority, Reply
 from ._outcome import Replied
+from .storage._codec import digest
 
 
 class TurnRecord(Entry):
@@ -179,6 +180,12 @@ class TurnRecord(Entry):
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def said_at_first(record: TurnRecord) -> str:
+    """The digest of what its message said when it was accepted, whatever it was edited to. O(length)."""
+    known = "" if record.extras is None else record.extras.digest
+    return known or digest(record.message)
 
 
 def say(record: TurnRecord, history: History) -> None:

@@ -22,12 +22,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
 from ._core.routes import Handler
-from ._message import Message
+from ._message import CARRIED, Message
 from ._outcome import Failed
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from ._record import TurnRecord
 
 __all__ = ["trace", "traceparent"]
-
-CARRIED: Final = ("traceparent", "tracestate")
 
 
 def trace(manager: ConversationManager, provider: TracerProvider | None = None) -> None:

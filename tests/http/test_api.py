@@ -11,10 +11,11 @@ import pytest
 import trio
 
 import ccm
+from ccm.http import Keys, Settings, _history
 from ccm.http._frames import BadFrame, parse
 
-from .chat_bot import Bot
-from .live import Live, echo, in_thread
+from .chat_bot import ONCE, Bot
+from .live import Answer, Live, echo, in_thread
 from .test_chat import say
 
 
@@ -69,6 +70,65 @@ def test_changes_are_kept_and_audited(server: Live, caplog: pytest.LogCaptureFix
     assert say(server, "hi", conversation="c1").json["stage"] == "lead"
     assert server.request("PATCH", "/api/v1/conversations/none", {"stage": "x"}).status == 404
     assert server.request("PATCH", "/api/v1/conversations/c1", {"stages": "x"}).status == 422
+
+
+def test_metadata_is_set_removed_and_bounded(server: Live) -> None:
+    def change(metadata: object, **more: object) -> Answer:
+        return server.request("PATCH", "/api/v1/conversations/c1", {"metadata": metadata, **more})
+
+    say(server, "hello", conversation="c1")
+    assert server.get("/api/v1/conversations/c1").json["metadata"] == {}
+    assert change({"plan": "gold", "a/b": [1], "old": 1}).json["metadata"] == {
+        "plan": "gold", "a/b": [1], "old": 1,
+    }  # fmt: skip
+    kept = {"plan": {"name": "silver"}, "a/b": [1]}
+    assert change({"old": None, "plan": {"name": "silver"}}).json["metadata"] == kept
+    assert change(None, summary="greeting").json["metadata"] == kept
+    (line,) = server.get("/api/v1/conversations").json["items"]
+    assert line["metadata"] == kept
+    for wrong in (
+        {str(number): 1 for number in range(63)}, {"x": "x" * 16_384}, {"": 1}, {"x" * 201: 1}, [1], "x",
+    ):  # fmt: skip
+        refused = change(wrong, stage="lead", summary="changed")
+        assert (refused.status, refused.json["reason"]) == (422, "invalid"), refused.body
+    assert "at most 64 names" in change({str(number): 1 for number in range(63)}).json["detail"]
+    infinite = server.request(
+        "PATCH", "/api/v1/conversations/c1", b'{"metadata": {"x": 1e999}, "stage": "lead"}',
+        Content_Type="application/json",
+    )  # fmt: skip
+    assert infinite.status == 422
+    found = server.get("/api/v1/conversations/c1").json
+    assert (found["metadata"], found["stage"], found["summary"]) == (kept, "", "greeting")
+    assert server.request("PATCH", "/api/v1/conversations/none", {"metadata": {"x": 1}}).status == 404
+
+
+def test_a_search_is_of_ones_own_tenant_page_by_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Keys.make(name, ("chat", "read"), name) for name in ("blue", "red")]
+    settings = Settings(keys=Keys(key for _, key in made), rate=None)
+    secrets = [secret for secret, _ in made]
+    with in_thread(echo, settings, storage=tmp_path / "bot.db", config=ONCE) as server:
+        for number in range(6):
+            say(server, f"apple {number}", key=secrets[number % 2], conversation=f"c{number}")
+        for tenant in (0, 1):
+            found: list[str] = []
+            url: str | None = "/api/v1/search?q=apple&limit=2"
+            pages = 0
+            while url is not None:
+                page = server.get(url, key=secrets[tenant]).json
+                assert len(page["items"]) == 2
+                found += [hit["text"] for hit in page["items"]]
+                pages += 1
+                url = page["cursor"] and f"/api/v1/search?q=apple&limit=2&cursor={page['cursor']}"
+            own = {f"apple {number}" for number in (tenant, tenant + 2, tenant + 4)}
+            assert set(found) == own | {f"you said: {text}" for text in own}
+            assert (len(found), pages) == (6, 3)
+        assert server.get("/api/v1/search?q=apple&cursor=10000", key=secrets[0]).json["items"] == []
+        for beyond in ("10001", "999999999", "-1", "x", ""):
+            refused = server.get(f"/api/v1/search?q=apple&cursor={beyond}", key=secrets[0])
+            assert (refused.status, refused.json["reason"]) == (422, "cursor"), beyond
+        monkeypatch.setattr(_history, "_DEEPEST", 2)
+        assert server.get("/api/v1/search?q=apple&limit=2", key=secrets[0]).json["cursor"] == "2"
+        assert server.get("/api/v1/search?q=apple&limit=2&cursor=2", key=secrets[0]).json["cursor"] is None
 
 
 def test_forgetting_erases_and_audits(server: Live, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -155,9 +155,21 @@ def test_every_endpoint_has_its_scope_in_the_table(world: World) -> None:
     assert [line for line in lines if line not in TABLE] == [], "what may they be used for, and by whom?"
 
 
+def almost(secret: str) -> str:
+    """A key that differs from this one in its last character, whatever that is."""
+    return secret[:-1] + ("B" if secret[-1] == "A" else "A")
+
+
+@pytest.mark.parametrize("last", ["AA", "AB", "BA", "Aw"])
+def test_a_wrong_key_is_never_the_right_one(last: str) -> None:
+    secret = Keys.make("chat", ["chat"])[0][:-2] + last
+    assert almost(secret) != secret
+    assert len(almost(secret)) == len(secret)
+
+
 def test_no_key_a_wrong_key_and_each_scope(world: World) -> None:
     """What changes anything comes last in the table, and is asked with keys that may not, first."""
-    wrong = world.secrets["admin"][:-2] + "AA"
+    wrong = almost(world.secrets["admin"])
     order = list(TABLE)
     for line, method, path in sorted(world.paths(), key=lambda entry: order.index(entry[0])):
         scope, _ = TABLE[line]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ from .live import Answer, Live, echo, in_thread
 
 def say(server: Live, text: str, *, key: str | None = None, headers: Any = None, **more: Any) -> Answer:
     return server.post("/api/v1/chat", {"user": "ada", "text": text, **more}, key=key, **(headers or {}))
+
+
+HOW: dict[str, dict[str, str]] = {
+    "answer": {}, "receipt": {"Prefer": "respond-async"}, "stream": {"Accept": "text/event-stream"}
+}  # fmt: skip
+
+
+def fate(answer: Answer) -> Any:
+    """What is told last: the answer, the receipt, or the last event of a stream."""
+    return events(answer)[-1][1] if "event-stream" in answer.headers["Content-Type"] else answer.json
 
 
 def events(answer: Answer) -> list[tuple[str, Any]]:
@@ -42,27 +53,140 @@ def test_a_message_is_answered_and_its_conversation_created_then_resumed(server:
     assert again.json["stage"] == ""
 
 
+@pytest.mark.parametrize("how", ["answer", "receipt", "stream"])
 @pytest.mark.parametrize("where", ["body", "header"])
-def test_the_same_id_again_gives_the_first_answer(server: Live, bot: Bot, where: str) -> None:
-    sent = {"id": "m-1"} if where == "body" else {"headers": {"Idempotency_Key": "m-1"}}
-    first, second = say(server, "hello", **sent), say(server, "something else", **sent)
-    assert second.status == 200
-    assert second.headers["Idempotent-Replayed"] == "true"
-    assert (second.json["reply"], second.json["turn"]) == ("re hello", first.json["turn"])
+def test_the_same_id_again_gives_the_first_answer(server: Live, bot: Bot, where: str, how: str) -> None:
+    key = {"Idempotency_Key": "m-1"} if where == "header" else {}
+    id = {"id": "m-1"} if where == "body" else {}
+    first = say(server, "hello", headers=key, **id).json
+    again = say(server, "hello", headers=key | HOW[how], **id)
+    told = fate(again)
+    assert again.status == (202 if how == "receipt" else 200)
+    if how == "stream":
+        assert events(again)[0][1]["replayed"] is True
+        assert [name for name, _ in events(again)] == ["receipt", "outcome"]
+    else:
+        assert again.headers["Idempotent-Replayed"] == "true"
+    assert {name: told[name] for name in ("id", "turn", "conversation", "event")} == {
+        "id": "m-1", "turn": first["turn"], "conversation": first["conversation"], "event": "created",
+    }  # fmt: skip
+    if how != "receipt":
+        assert told["reply"] == "re hello"
     assert bot.seen == ["hello"]
+    resumed = say(server, "more", id="m-2", conversation=first["conversation"]).json
+    again = say(server, "more", id="m-2", headers=HOW[how])
+    assert {fate(again)[name] for name in ("event", "conversation")} == {"resumed", first["conversation"]}
+    assert resumed["event"] == "resumed"
 
 
-def test_it_also_does_in_the_next_process(bot: Bot, tmp_path: Path) -> None:
-    answers = []
-    for _ in range(2):
+@pytest.mark.parametrize("how", ["answer", "receipt", "stream"])
+def test_an_id_of_another_message_is_refused(server: Live, bot: Bot, how: str) -> None:
+    first = say(server, "hello", id="m-1").json
+    for text, more in (("something else", {}), ("hello", {"channel": "x"}), ("hello", {"conversation": "z"})):
+        refused = say(server, text, id="m-1", headers=HOW[how], **more)
+        problem = events(refused)[-1][1]["problem"] if how == "stream" else refused.json
+        assert (problem["status"], problem["reason"], problem["id"]) == (422, "id_reused", "m-1")
+        assert "'m-1'" in problem["detail"]
+        assert refused.status == (200 if how == "stream" else 422)
+    assert say(server, "hello", id="m-1", conversation=first["conversation"]).json["turn"] == first["turn"]
+    assert bot.seen == ["hello"]
+    assert server.get("/api/v1/conversations/z").status == 404
+
+
+def test_an_id_is_repeated_while_the_first_is_running(server: Live, bot: Bot) -> None:
+    for text in ("wait", "write more"):
+        first = say(server, text, id=text, conversation="c", headers=HOW["receipt"]).json
+        again = say(server, text, id=text, headers=HOW["receipt"])
+        assert again.headers["Idempotent-Replayed"] == "true"
+        for name in ("turn", "conversation", "event", "url"):
+            assert again.json[name] == first[name], name
+        assert first["event"] == ("created" if text == "wait" else "resumed")
+    server.do(bot.go.set)
+    assert say(server, "wait", id="wait").json["reply"] == "re wait"
+
+
+@pytest.mark.parametrize("how", ["answer", "receipt", "stream"])
+def test_an_id_is_known_in_the_next_process(bot: Bot, tmp_path: Path, how: str) -> None:
+    firsts: dict[str, Any] = {}
+    for process in range(2):
         with in_thread(bot, storage=tmp_path / "bot.db", config=ONCE) as live:
-            answers.append(say(live, "hello", id="m-1", conversation="c"))
-            turn = live.get(f"/api/v1/turns/{answers[0].json['turn']}")
-            assert turn.json["reply"] == "re hello"
-            assert turn.json["conversation"] == "c"
-    assert [answer.json["reply"] for answer in answers] == ["re hello"] * 2
-    assert answers[1].headers["Idempotent-Replayed"] == "true"
-    assert bot.seen == ["hello"]
+            if not process:
+                for id in ("m-1", "m-2"):
+                    conversation = {"conversation": firsts["m-1"]["conversation"]} if firsts else {}
+                    firsts[id] = say(live, "hello", id=id, **conversation).json
+                continue
+            for id, event in (("m-2", "resumed"), ("m-1", "created")):
+                told = fate(say(live, "hello", id=id, headers=HOW[how]))
+                assert told["event"] == firsts[id]["event"] == event
+                for name in ("turn", "conversation"):
+                    assert told[name] == firsts[id][name]
+                turn = live.get(f"/api/v1/turns/{told['turn']}").json
+                assert (turn["reply"], turn["conversation"]) == ("re hello", told["conversation"])
+            for text, more in (("other", {}), ("hello", {"conversation": "z"})):
+                assert say(live, text, id="m-1", **more).json["reason"] == "id_reused"
+    assert bot.seen == ["hello"] * 2
+
+
+def test_an_id_that_still_runs_is_known_in_the_next_process(tmp_path: Path) -> None:
+    first: dict[str, Any] = {}
+    for process in range(2):
+        bot = Bot()
+        config = ccm.Config(rate_limit=None, drain=0.0)
+        with in_thread(bot, storage=tmp_path / "bot.db", config=config) as live:
+            if not process:
+                first = say(live, "wait", id="m-1", headers=HOW["receipt"]).json
+                continue
+            later = say(live, "hello", id="m-2", conversation=first["conversation"], headers=HOW["receipt"])
+            assert later.json["event"] == "resumed"
+            again = say(live, "wait", id="m-1", headers=HOW["receipt"]).json
+            for name in ("turn", "conversation", "event"):
+                assert again[name] == first[name], name
+            live.do(bot.go.set)
+            assert say(live, "wait", id="m-1").json["reply"] == "re wait"
+            assert say(live, "wait", id="m-1", conversation="z").json["reason"] == "id_reused"
+
+
+@pytest.mark.parametrize("how", ["answer", "receipt", "stream"])
+def test_a_refused_message_begins_no_conversation(how: str) -> None:
+    made = [Keys.make(name, ("chat",), name) for name in ("blue", "red")]
+    settings = Settings(keys=Keys(key for _, key in made), rate=None)
+    (blue, _), (red, _) = made
+    with in_thread(echo, settings, config=ccm.Config(rate_limit=ccm.RateLimit(1, per=60))) as server:
+        assert say(server, "hello", key=blue).status == 200
+        refused = say(server, "again", key=blue, conversation="c", headers=HOW[how])
+        assert "rate_limited" in refused.body.decode()
+        begun = say(server, "mine", key=red, conversation="c")
+        assert (begun.status, begun.json.get("event")) == (200, "created")
+        assert say(server, "again", key=blue, conversation="c", headers=HOW[how]).status == 404
+
+
+def test_a_conversation_is_begun_by_one_tenant_only() -> None:
+    """While a message is being handed in, no other tenant's gets in beside it."""
+    names = ("blue", "red")
+    made = [Keys.make(name, ("chat",), name) for name in names]
+    keys = {name: secret for name, (secret, _) in zip(names, made, strict=True)}
+    settings = Settings(keys=Keys(key for _, key in made), rate=None)
+    bot, config = Bot(), ccm.Config(rate_limit=None, limit=1, queue_limit=1, overflow=ccm.Overflow.WAIT)
+    with in_thread(bot, settings, config=config) as server:
+        for _ in range(2):  # one runs, one waits: there is no room for more
+            say(server, "wait", key=keys["blue"], conversation="a", headers=HOW["receipt"])
+        answers: list[Answer] = []
+        waiting = threading.Thread(
+            target=lambda: answers.append(say(server, "first", key=keys["red"], conversation="c"))
+        )
+        waiting.start()
+
+        async def handed_in() -> None:
+            with trio.fail_after(10):
+                while not server.front.exchanges._claims:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+
+        server.call(handed_in)
+        assert say(server, "second", key=keys["blue"], conversation="c").status == 404
+        server.do(bot.go.set)
+        waiting.join(10)
+        assert answers[0].json["event"] == "created"
+        assert server.front.exchanges._claims == {}
 
 
 def test_an_answer_may_be_fetched_later(server: Live, bot: Bot) -> None:

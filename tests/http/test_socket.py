@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +109,41 @@ async def test_a_reply_comes_as_it_is_written() -> None:
         pieces = [frame["text"] for frame in chat.frames if frame["type"] == "piece"]
         assert pieces == ["one ", "two ", "three "]
         assert last["reply"] == "one two three "
+
+
+async def test_the_same_id_again_gives_the_first_answer_and_another_message_none(tmp_path: Path) -> None:
+    first: dict[str, Any] = {}
+    for _ in range(2):  # also in the next process
+        async with here(words, config=CONFIG, storage=tmp_path / "bot.db") as live, client(live) as chat:
+            for _ in range(2):
+                await chat.say(type="message", ref="r", user="ada", text="one two", id="m")
+                receipt, outcome = await chat.type("receipt"), await chat.type("outcome")
+                first = first or outcome
+                for name in ("id", "turn", "conversation", "event", "reply"):
+                    assert outcome[name] == first[name], name
+                    assert receipt.get(name, outcome[name]) == outcome[name], name
+            assert (receipt["replayed"], receipt["ref"], outcome["event"]) == (True, "r", "created")
+            for more in ({"text": "else"}, {"text": "one two", "conversation": "z"}):
+                await chat.say(**{"type": "message", "ref": 7, "user": "ada", "id": "m"} | more)
+                refused = await chat.type("error")
+                assert (refused["ref"], refused["problem"]["status"]) == (7, 422)
+                assert (refused["problem"]["reason"], refused["problem"]["id"]) == ("id_reused", "m")
+            await chat.say(type="edit", id="m", text="too late")
+            assert (await chat.type("edited"))["change"] in ("ended", "unknown")
+            assert sum(frame["type"] == "typing" for frame in chat.frames) <= 1
+
+
+async def test_a_message_that_was_refused_makes_nobody_a_member() -> None:
+    strict = ccm.Config(rate_limit=ccm.RateLimit(1, per=60))
+    async with here(words, config=strict) as live, client(live) as ada, client(live) as bob:
+        for chat, user, number in ((ada, "ada", 1), (bob, "bob", 1), (bob, "bob", 2)):
+            await chat.say(type="message", user=user, text="hi", conversation=f"c{number}")
+            await chat.type("outcome" if number == 1 else "error")
+        await ada.say(type="typing", conversation="c2", user="ada")
+        await ada.say(type="typing", conversation="c1", user="ada")
+        assert (await bob.until(lambda frame: frame.get("user") == "ada"))["conversation"] == "c1"
+        await ada.say(type="stop", conversation="c2")
+        assert (await ada.type("error"))["problem"]["status"] == 404
 
 
 async def test_edit_and_stop() -> None:

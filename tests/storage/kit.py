@@ -65,8 +65,8 @@ def texts(storage: Storage, key: str = "c", **where: Any) -> list[str]:
 
 def found(storage: Storage, text: str, **where: Any) -> list[str]:
     """The texts that a search finds."""
-    options = {"conversation": None, "user": None, "limit": 100, "offset": 0} | where
-    return [hit.entry.text for hit in storage.search(text, **options)]
+    options: dict[str, Any] = dict.fromkeys(("conversation", "user", "tenant")) | {"limit": 100, "offset": 0}
+    return [hit.entry.text for hit in storage.search(text, **(options | where))]
 
 
 def keys(storage: Storage, **where: Any) -> list[str]:

@@ -254,3 +254,109 @@ def test_search_export_archive_and_figures_with_a_file(tmp_path: Path) -> None:
                 await talk.archive()
 
     trio.run(program)
+
+
+@simulated
+async def test_a_conversation_that_nobody_knows_has_no_history() -> None:
+    async with opened(echo) as manager:
+        with pytest.raises(KeyError, match="there is no conversation 'nobody'"):
+            await manager.conversations.history("nobody")
+        await manager.conversations.find_or_create("quiet")
+        assert (await manager.conversations.history("quiet")).items == ()
+        await manager.ask(say("hi"))
+        assert (await manager.conversations.history("c", after=10**6)).items == ()
+
+
+@simulated
+async def test_metadata_is_set_removed_and_bounded() -> None:
+    async with opened(echo) as manager:
+        talk = manager.conversations
+        await talk.find_or_create("c")
+        await talk.set_metadata("c", {"plan": "gold", "seats": 3, "old": [1]}, by="ada")
+        found = await talk.set_metadata("c", {"old": None, "plan": {"name": "silver"}})
+        assert json.loads(found.metadata) == {"plan": {"name": "silver"}, "seats": 3}
+        assert found == await talk.get("c")
+        events = [entry for entry in (await talk.history("c")).items if entry.kind == "metadata"]
+        assert [(e.user, json.loads(e.data)) for e in events] == [
+            ("ada", {"plan": "gold", "seats": 3, "old": [1]}),
+            ("", {"old": None, "plan": {"name": "silver"}}),
+        ]
+        for changes, error in (
+            ({str(number): 1 for number in range(63)}, "at most 64 names"),
+            ({"x": "x" * 16_384}, "at most 16384 bytes"),
+            ({"": 1}, "1 to 200 characters"),
+            ({"x" * 201: 1}, "1 to 200 characters"),
+        ):
+            with pytest.raises(ValueError, match=error):
+                await talk.set_metadata("c", changes)
+        for value in (object(), float("inf"), [float("nan")]):
+            with pytest.raises(TypeError, match="JSON"):
+                await talk.set_metadata("c", {"x": value})
+        assert await talk.get("c") == found
+        with pytest.raises(KeyError):
+            await talk.set_metadata("nobody", {"x": 1})
+
+
+@simulated
+async def test_metadata_of_others_that_came_in_between_stays() -> None:
+    storage = MemoryStorage()
+    async with opened(echo, storage) as manager:
+        talk = manager.conversations
+        await talk.find_or_create("c")
+        async with trio.open_nursery() as nursery:
+            for number in range(5):
+                nursery.start_soon(talk.set_metadata, "c", {f"n{number}": number})
+        found = await talk.get("c")
+        assert found is not None
+        assert json.loads(found.metadata) == {f"n{number}": number for number in range(5)}
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize("kind", ["none", "memory", "file"])
+async def test_a_repetition_tells_whether_it_says_something_else(tmp_path: Path, kind: str) -> None:
+    async def handler(turn: Turn) -> str:
+        await trio.sleep(0.01)
+        return turn.text
+
+    async def differs(manager: ccm.ConversationManager, text: str, **fields: Any) -> bool:
+        with pytest.raises(ccm.Duplicate) as caught:
+            await manager.submit(Message(fields.pop("conversation", "c"), "ada", text, id="m", **fields))
+        return caught.value.differs
+
+    kept = {"none": None, "memory": MemoryStorage(), "file": tmp_path / "bot.db"}[kind]
+    config = Config(rate_limit=None, debug=True)
+    for process in range(2 if kept else 1):
+        async with ccm.open_manager(handler, config=config, storage=kept) as manager:
+            if not process:
+                metadata = {"b": [1], "a": 2}
+                receipt = await manager.submit(Message("c", "ada", "hello", id="m", metadata=metadata))
+                assert await manager.edit("m", "edited") in (ccm.Change.REPLACED, ccm.Change.RESTARTED)
+            for _ in range(2):
+                assert not await differs(manager, "hello", metadata={"a": 2, "b": [1]})
+                assert not await differs(
+                    manager, "hello", conversation="d", metadata={**metadata, "traceparent": "00-1"}
+                )
+                assert await differs(manager, "edited", metadata=metadata)
+                assert await differs(manager, "hello")
+                assert await differs(manager, "hello", metadata=metadata, channel="mail")
+                await receipt.outcome()
+
+
+@simulated
+async def test_what_an_edited_message_said_at_first_is_known_in_the_next_process() -> None:
+    storage = MemoryStorage()
+
+    async def hang(turn: Turn) -> None:
+        await trio.sleep_forever()
+
+    config = Config(rate_limit=None, drain=0.0)
+    async with ccm.open_manager(hang, config=config, storage=storage) as manager:
+        await manager.submit(Message("c", "ada", "hello", id="m"))
+        await manager.edit("m", "edited")
+    async with opened(echo, storage) as manager:
+        for text, expected in (("hello", False), ("other", True)):
+            with pytest.raises(ccm.Duplicate) as caught:
+                await manager.submit(Message("c", "ada", text, id="m"))
+            assert caught.value.differs is expected
+        outcome = await caught.value.receipt.outcome()
+        assert outcome.reply.text == "re edited"

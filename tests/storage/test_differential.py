@@ -34,6 +34,7 @@ from tests.storage.kit import body
 
 KEYS = ("a", "b", "c")
 USERS = ("ada", "bob", "eva")
+TENANT = {"a": "t", "b": "t", "c": "u"}
 WORDS = ("crème", "CREAM", "don't", "猫", "x_y", "half\ud83d", "nul\0", "ﬁ", "İ", "ß", "e\u0301t", "")
 seqs = st.integers(1, 12)
 keys = st.sampled_from(KEYS)
@@ -46,7 +47,8 @@ times = st.integers(0, 20).map(float)
 def accepts(draw: st.DrawFn) -> Accept:
     key, user = draw(keys), draw(users)
     return Accept(
-        conversation=key, tenant="t", user=user, body=body(user, "x", key), at=draw(times),
+        conversation=key, tenant=TENANT[key], user=user, body=body(user, "x", key), at=draw(times),
+        digest=draw(st.sampled_from(("", "d1", "d2"))),
         message_id=draw(st.sampled_from(("", "m1", "m2"))), since=5.0,
         letter=draw(st.none() | st.integers(1, 4)),
     )  # fmt: skip
@@ -67,7 +69,8 @@ def settles(draw: st.DrawFn) -> Settle:
     if name == "failed":
         detail = {"error": "e", "dead_letter": 1}
     return Settle(
-        seq=seq, conversation=key, tenant="t", channel="ch", user=user, route=draw(st.sampled_from("rs")),
+        seq=seq, conversation=key, tenant=TENANT[key], channel="ch", user=user,
+        route=draw(st.sampled_from("rs")),
         outcome=name, accepted=draw(times), ended=draw(times), detail=json.dumps(detail),
         waited=draw(st.sampled_from((-1.0, 0.5))), served=1.0, attempts=1, said=tuple(said),
         message_id=f"m{seq}", letter=letter if name == "failed" else None,
@@ -85,6 +88,7 @@ def changes(draw: st.DrawFn) -> Annotate:
                 "paused": st.booleans(),
                 "agent": users,
                 "summary": texts,
+                "metadata": st.sampled_from(("{}", '{"name": "ada"}')),
                 "score": st.none() | st.sampled_from((0.0, 1.0)),
             },
         )
@@ -125,6 +129,7 @@ def fitting(storage: Storage, batch: list[Operation], now: float) -> list[Operat
         if isinstance(operation, Settle) and known:
             seq = seqs[operation.seq % len(seqs)]
             about = {name: known[seq][name] for name in ("conversation", "user")}
+            about["tenant"] = TENANT[about["conversation"]]
             delivery = operation.delivery
             if delivery is not None:
                 delivery = attrs.evolve(delivery, seq=seq, conversation=about["conversation"])
@@ -139,7 +144,8 @@ def picture(storage: Storage) -> dict[str, Any]:
     """All that can be read, in every way."""
     page: dict[str, Any] = dict.fromkeys(("user", "tenant", "status", "stage", "paused", "cursor"))
     filters: list[dict[str, Any]] = [
-        {}, *({"user": user} for user in USERS), {"stage": "new"}, {"paused": True}, {"status": "archived"}
+        {}, *({"user": user} for user in USERS), {"tenant": "u"}, {"stage": "new"}, {"paused": True},
+        {"status": "archived"},
     ]  # fmt: skip
     found: dict[str, Any] = {
         "recover": storage.recover(1, 5), "undelivered": storage.undelivered(0, 5),
@@ -159,9 +165,11 @@ def picture(storage: Storage) -> dict[str, Any]:
             found[f"{key} before {place}"] = storage.history(key, before=place, after=None, limit=3)
             found[f"{key} after {place}"] = storage.history(key, before=None, after=place, limit=3)
     for text in ("cre", "creme", "CRÈME don't", "t", "猫", "x_y", "half", "nul", "et", "ß"):
-        for user in (None, "ada"):
-            hits = storage.search(text, conversation=None, user=user, limit=99, offset=0)
-            found[f"search {text} {user}"] = sorted((hit.entry.id, hit.snippet, hit.rank) for hit in hits)
+        for user, tenant in ((None, None), ("ada", None), (None, "u"), ("ada", "u"), (None, "t")):
+            hits = storage.search(text, conversation=None, user=user, tenant=tenant, limit=99, offset=0)
+            found[f"search {text} {user} {tenant}"] = sorted(
+                (hit.entry.id, hit.snippet, hit.rank) for hit in hits
+            )
     return found
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from .._errors import CcmError, Duplicate
+from .._errors import CcmError
 from .._streaming import Restarted
 from ._access import check_scope
 from ._events import Channel, EventStream
-from ._exchange import Exchange, Exchanges, refusal
+from ._exchange import Exchange, Exchanges, Taken, refusal
 from ._front import Front
 from ._models import ChatIn, ChatOut, ReceiptOut, problems
+from ._problems import ProblemError
 
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 _REPLAYED = {"Idempotent-Replayed": "true"}
@@ -51,8 +53,9 @@ def router(front: Front) -> APIRouter:
 
         The answer comes when it is there; or, with `Accept: text/event-stream`, piece by piece (events
         `receipt`, `piece`, `restarted`, `outcome`); or, with `Prefer: respond-async`, at the URL of the
-        receipt. The same `id` again gives the first one's answer. A client that goes away before its answer
-        cancels the turn, unless it wanted a receipt.
+        receipt. The same `id` again gives the first one's answer; with another message, or in another
+        conversation, it is refused. A client that goes away before its answer cancels the turn, unless it
+        wanted a receipt.
         """
         # Not by FastAPI's dependencies: they would cost as much as all the rest of ccm here.
         exchange = await exchanges.begin(check_scope(request, "chat"), body, request)
@@ -66,51 +69,39 @@ def router(front: Front) -> APIRouter:
 
 
 async def _later(exchanges: Exchanges, exchange: Exchange) -> Response:
-    headers: dict[str, str] = {}
-    try:
-        receipt = await exchanges.front.manager.submit(exchange.message)
-    except Duplicate as error:
-        receipt, headers = error.receipt, dict(_REPLAYED)
-    else:
-        exchanges.keep(receipt, exchange.message)
-    body = exchange.receipt(receipt)
-    return JSONResponse(
-        body, 202, {"Location": body["url"], "Preference-Applied": "respond-async", **headers}
-    )
+    taken = await exchanges.hand_in(exchange, partial(exchanges.front.manager.submit, exchange.message))
+    body = taken.exchange.receipt(taken.receipt)
+    headers = {"Location": body["url"], "Preference-Applied": "respond-async"}
+    return JSONResponse(body, 202, headers | (_REPLAYED if taken.replayed else {}))
 
 
 async def _now(exchanges: Exchanges, exchange: Exchange) -> Response:
-    try:
-        async with exchanges.front.manager.expect(exchange.message) as receipt:
-            exchanges.keep(receipt, exchange.message)
-            outcome = await receipt.outcome()
-        return JSONResponse(await exchanges.answer(exchange, receipt, outcome))
-    except Duplicate as error:
-        outcome = await error.receipt.outcome()
-        return JSONResponse(await exchanges.answer(exchange, error.receipt, outcome), headers=_REPLAYED)
+    async with AsyncExitStack() as stack:
+        expected = exchanges.front.manager.expect(exchange.message)
+        taken = await exchanges.hand_in(exchange, partial(stack.enter_async_context, expected))
+        outcome = await taken.receipt.outcome()
+    answer = await exchanges.answer(taken.exchange, taken.receipt, outcome)
+    return JSONResponse(answer, headers=_REPLAYED if taken.replayed else None)
 
 
 async def _as_written(exchanges: Exchanges, exchange: Exchange, channel: Channel) -> None:
     """Send a message's events; a client that reads slowly slows its own turn only."""
-    receipt: Any = None
+    taken: Taken | None = None
     try:
-        async with exchanges.front.manager.stream(exchange.message) as pieces:
-            receipt = pieces.receipt
-            exchanges.keep(receipt, exchange.message)
-            await channel.event("receipt", exchange.receipt(receipt))
-            async for piece in pieces:
-                if isinstance(piece, Restarted):
-                    await channel.event("restarted", {"attempt": piece.attempt})
-                else:
-                    await channel.event("piece", {"text": piece})
-            outcome = await receipt.outcome()
-    except Duplicate as error:
-        receipt = error.receipt
-        await channel.event("receipt", exchange.receipt(receipt) | {"replayed": True})
-        outcome = await receipt.outcome()
-    except (CcmError, ValueError, TypeError) as error:
-        if receipt is None:
+        async with AsyncExitStack() as stack:
+            stream = exchanges.front.manager.stream(exchange.message)
+            taken = await exchanges.hand_in(exchange, partial(stack.enter_async_context, stream))
+            await channel.event("receipt", taken.body())
+            if taken.pieces is not None:
+                async for piece in taken.pieces:
+                    if isinstance(piece, Restarted):
+                        await channel.event("restarted", {"attempt": piece.attempt})
+                    else:
+                        await channel.event("piece", {"text": piece})
+            outcome = await taken.receipt.outcome()
+    except (ProblemError, CcmError, ValueError, TypeError) as error:
+        if taken is None:
             await channel.event("outcome", {"outcome": "rejected", "problem": refusal(error)})
             return
-        outcome = await receipt.outcome()
-    await channel.event("outcome", await exchanges.fate(exchange, receipt, outcome))
+        outcome = await taken.receipt.outcome()
+    await channel.event("outcome", await exchanges.fate(taken.exchange, taken.receipt, outcome))

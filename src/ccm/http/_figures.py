@@ -169,7 +169,7 @@ def _letters(front: Front, routes: APIRouter) -> None:
         front.audit(caller, "replay", letter=id)
         if receipt is None:
             return JSONResponse({"turn": None})
-        front.exchanges.keep(receipt, receipt.message)
+        await front.exchanges.note(receipt)
         return JSONResponse({"turn": receipt.turn_id})
 
     @routes.delete(

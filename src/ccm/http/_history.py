@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.responses import Response as RawResponse
 
 from .._conversations import Conversations as Kept
+from .._conversations import changed_metadata
 from ._access import check_unbound, needs, visible
 from ._front import Front
 from ._history_json import conversation_json, entry_json, hit_json
@@ -24,6 +26,8 @@ Limit = Annotated[int, Query(ge=1, le=200, description="items at most")]
 Cursor = Annotated[str | None, Query(max_length=500, description="of the page before")]
 _DAY = 86400.0
 _ERASES = "a key of one tenant cannot erase in all of them."
+_DEEPEST = 10_000
+"""Hits that a search leads through: who wants more needs other words."""
 _PIECE = 100
 """Lines of an export that are sent at a time."""
 
@@ -45,6 +49,7 @@ def router(front: Front) -> APIRouter:
     _lists(front, routes)
     _one(front, routes)
     _change(front, routes)
+    _forget(front, routes)
     _all(front, routes)
     return routes
 
@@ -95,23 +100,18 @@ def _lists(front: Front, routes: APIRouter) -> None:
         limit: Limit = 20, cursor: Cursor = None,
     ) -> Any:  # fmt: skip
         """Lines with all these words, the best first; the last word may be a beginning."""
-        offset, kept, found = _page_number(cursor), stored(front), list[Any]()
+        kept, offset = stored(front), _page_number(cursor)
+        if offset > _DEEPEST:
+            raise _bad_cursor()
         try:
-            while len(found) < limit:
-                hits = await kept.search(q, user=user, conversation=conversation, limit=limit, offset=offset)
-                for hit in hits:
-                    offset += 1
-                    owner = await front.exchanges.owner(hit.entry.conversation)
-                    if owner is not None and visible(caller, owner):
-                        found.append(hit_json(hit))
-                        if len(found) == limit:
-                            break
-                else:
-                    if len(hits) < limit:
-                        return {"items": found, "cursor": None}
+            hits = await kept.search(
+                q, user=user, conversation=conversation, tenant=caller.tenant, limit=limit + 1, offset=offset
+            )
         except ValueError:
             raise ProblemError(422, "there is no word to look for.", reason="query") from None
-        return {"items": found, "cursor": str(offset)}
+        following = offset + limit
+        more = len(hits) > limit and following <= _DEEPEST
+        return {"items": [hit_json(hit) for hit in hits[:limit]], "cursor": str(following) if more else None}
 
 
 def _one(front: Front, routes: APIRouter) -> None:
@@ -128,7 +128,11 @@ def _one(front: Front, routes: APIRouter) -> None:
         """Lines, oldest first; the first page has the last ones, and the cursor leads to older ones."""
         kept = stored(front)
         await front.exchanges.check(caller, id)
-        page = await kept.history(id, limit=limit, before=_page_number(cursor) or None)
+        before = _page_number(cursor) or None
+        try:
+            page = await kept.history(id, limit=limit, before=before)
+        except KeyError:  # it is live, and nothing of it has been kept yet
+            return {"items": [], "cursor": None}
         return {"items": [entry_json(entry) for entry in page.items], "cursor": page.cursor}
 
     @routes.post("/conversations/{id}/stop", summary="End its turns", response_model=Stopped)
@@ -142,9 +146,12 @@ def _one(front: Front, routes: APIRouter) -> None:
 def _change(front: Front, routes: APIRouter) -> None:
     @routes.patch("/conversations/{id}", summary="Change it", response_model=ConversationOut)
     async def patch(id: Key, body: PatchIn, caller: Admin) -> Any:
-        """Move it to another stage, hand it to somebody, pause or resume the bot, note what is met."""
+        """Move it to another stage, hand it over, pause or resume the bot, note what is met or known."""
         kept, by, why = stored(front), caller.name, body.reason
         await front.exchanges.check(caller, id)
+        if body.metadata is not None and (current := await kept.get(id)) is not None:
+            with _told_as_invalid():  # before anything else is changed
+                changed_metadata(current.metadata, body.metadata)
         try:
             if body.stage is not None:
                 await kept.set_stage(id, body.stage, by=by, why=why)
@@ -156,6 +163,9 @@ def _change(front: Front, routes: APIRouter) -> None:
                 await kept.qualify(id, name, met=one.met, confidence=one.confidence, notes=one.notes, by=by)
             if body.summary is not None:
                 await kept.set_summary(id, body.summary, by=by)
+            if body.metadata is not None:
+                with _told_as_invalid():
+                    await kept.set_metadata(id, body.metadata, by=by)
         except KeyError:
             raise missing("conversation") from None
         except ValueError as error:  # a move that the stages do not allow: names of the application's own
@@ -166,6 +176,8 @@ def _change(front: Front, routes: APIRouter) -> None:
             raise missing("conversation")
         return conversation_json(found)
 
+
+def _forget(front: Front, routes: APIRouter) -> None:
     async def erase(caller: Caller, user: str) -> int:
         erased = await stored(front).forget(user)
         front.exchanges.forget()
@@ -186,12 +198,28 @@ def _change(front: Front, routes: APIRouter) -> None:
         await front.exchanges.check(caller, id)
         check_unbound(caller, _ERASES)
         while True:
-            page = await kept.history(id, limit=1000, before=cursor)
+            try:
+                page = await kept.history(id, limit=1000, before=cursor)
+            except KeyError:  # nothing of it is kept
+                break
             users |= {entry.user for entry in page.items if entry.role == "user" and entry.user}
             if page.cursor is None:
                 break
             cursor = int(page.cursor)
         return {"erased": sum([await erase(caller, user) for user in sorted(users)])}
+
+
+@contextmanager
+def _told_as_invalid() -> Iterator[None]:
+    """What is wrong with metadata is a 422; its values are not told."""
+    try:
+        yield
+    except ValueError as error:
+        raise ProblemError(422, str(error), reason="invalid") from None
+    except TypeError:
+        raise ProblemError(
+            422, "metadata must be JSON, and its numbers finite; send others.", reason="invalid"
+        ) from None
 
 
 def _all(front: Front, routes: APIRouter) -> None:

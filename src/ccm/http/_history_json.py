@@ -24,6 +24,7 @@ def conversation_json(conversation: Conversation) -> dict[str, Any]:
         "replies": conversation.replies, "failures": conversation.failures, "paused": conversation.paused,
         "agent": conversation.agent, "is_qualified": qualified(conversation), "score": conversation.score,
         "criteria": json.loads(conversation.criteria), "summary": conversation.summary,
+        "metadata": json.loads(conversation.metadata),
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from .._message import Priority
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]+$")]
 Tenant = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f/]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Short = Annotated[str, StringConstraints(max_length=1_000, pattern=r"^[^\x00]*$")]
 Klass = Literal["critical", "high", "normal", "low"]
 Turn = Annotated[int, Field(ge=-(2**53), le=2**53)]
@@ -112,6 +113,7 @@ class ConversationOut(BaseModel):
     score: float | None
     criteria: dict[str, Any]
     summary: str
+    metadata: dict[str, Any] = Field(description="what the application keeps of it")
 
 
 class EntryOut(BaseModel):
@@ -193,6 +195,9 @@ class PatchIn(_In):
     pause: bool | None = Field(None, description="true: a human takes over, the bot does not answer")
     qualification: dict[Key, Criterion] | None = Field(None, max_length=50)
     summary: Short | None = None
+    metadata: dict[Name, Any] | None = Field(
+        None, description="new values by name, null removes one; at most 64 names and 16,384 bytes in all"
+    )
     reason: Short = Field("", description="why, for the history")
 
 

@@ -8,13 +8,15 @@ time, or the front end shuts down.
 from __future__ import annotations
 
 import json
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated, Any, final
 
 import trio
 from fastapi import APIRouter, Depends, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
-from .._errors import CcmError, Duplicate
+from .._errors import CcmError
 from .._streaming import Restarted
 from ._access import needs, tenant_of
 from ._exchange import Exchange, refusal
@@ -215,8 +217,6 @@ class _Talk:
         match frame:
             case Say():
                 exchange = await self._front.exchanges.begin(self._caller, frame, self._socket)
-                peer.spoken[exchange.message.conversation] = None
-                peer.ids[exchange.message.id] = exchange.message.tenant
                 assert peer.turns is not None
                 await peer.turns.start(self._converse, peer, exchange, frame.ref)
             case Edit(id=id, text=text):
@@ -254,30 +254,30 @@ class _Talk:
     ) -> None:  # fmt: skip
         """One message, from being taken in (`started`) to its outcome."""
         with peer.talking():
-            id, key, receipt = exchange.message.id, exchange.message.conversation, None
+            id, taken = exchange.message.id, None
             exchanges = self._front.exchanges
             try:
-                async with self._front.manager.stream(exchange.message) as pieces:
-                    receipt = pieces.receipt
-                    exchanges.keep(receipt, exchange.message)
-                    peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
-                    peer.put(type="typing", conversation=key, id=id)
+                async with AsyncExitStack() as stack:
+                    stream = self._front.manager.stream(exchange.message)
+                    taken = await exchanges.hand_in(exchange, partial(stack.enter_async_context, stream))
+                    key = taken.exchange.message.conversation
+                    peer.spoken[key] = None
+                    peer.ids[id] = exchange.message.tenant
+                    peer.put(type="receipt", ref=ref, **taken.body())
+                    if taken.pieces is not None:
+                        peer.put(type="typing", conversation=key, id=id)
                     task_status.started()
-                    async for piece in pieces:
-                        if isinstance(piece, Restarted):
-                            peer.put(type="restarted", id=id)
-                        else:
-                            await peer.put_slowly(type="piece", id=id, text=piece)
-                    outcome = await receipt.outcome()
-            except Duplicate as error:
-                receipt = error.receipt
-                peer.put(type="receipt", ref=ref, **exchange.receipt(receipt))
-                task_status.started()
-                outcome = await receipt.outcome()
-            except (CcmError, ValueError, TypeError) as error:
-                if receipt is None:
+                    if taken.pieces is not None:
+                        async for piece in taken.pieces:
+                            if isinstance(piece, Restarted):
+                                peer.put(type="restarted", id=id)
+                            else:
+                                await peer.put_slowly(type="piece", id=id, text=piece)
+                    outcome = await taken.receipt.outcome()
+            except (ProblemError, CcmError, ValueError, TypeError) as error:
+                if taken is None:
                     peer.put(type="error", ref=ref, problem=refusal(error))
                     task_status.started()
                     return
-                outcome = await receipt.outcome()
-            peer.put(type="outcome", **await exchanges.fate(exchange, receipt, outcome))
+                outcome = await taken.receipt.outcome()
+            peer.put(type="outcome", **await exchanges.fate(taken.exchange, taken.receipt, outcome))

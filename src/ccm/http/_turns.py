@@ -52,7 +52,7 @@ async def _look(front: Front, caller: Caller, turn: int) -> dict[str, Any]:
             return await _told(receipt, message.id, message.conversation)
     live = front.manager.receipt(turn)
     if live is not None and visible(caller, live.message.tenant):
-        front.exchanges.keep(live, live.message)
+        await front.exchanges.note(live)
         return await _told(live, live.message.id, live.message.conversation)
     conversations = front.exchanges.conversations
     ended = None if conversations is None or turn <= 0 else await conversations.turn(turn)

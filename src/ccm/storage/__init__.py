@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._abc import Storage
+from ._analytics import Analytics
 from ._records import (
     Accept,
     Accepted,
-    Analytics,
     Annotate,
     Archive,
     Attempted,

@@ -7,10 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ._analytics import Analytics
 from ._records import (
     Accept,
     Accepted,
-    Analytics,
     Conversation,
     Delivery,
     Ended,
@@ -140,10 +140,12 @@ class Storage(ABC):
 
     @abstractmethod
     def search(
-        self, text: str, *, conversation: str | None, user: str | None, limit: int, offset: int
-    ) -> list[Hit]:
-        """Utterances that have all words of `text`, the best first. Words match regardless of case and
-        accents, the last one also as the beginning of a longer one. Archived ones are not found."""
+        self, text: str, *, conversation: str | None, user: str | None, tenant: str | None, limit: int,
+        offset: int,
+    ) -> list[Hit]:  # fmt: skip
+        """Utterances that have all words of `text`, the best first; of a conversation, of a user, in the
+        conversations of a tenant. Words match regardless of case and accents, the last one also as the
+        beginning of a longer one. Archived ones are not found."""
 
     @abstractmethod
     def export(self, key: str | None) -> Iterator[dict[str, Any]]:

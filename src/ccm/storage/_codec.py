@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from .._errors import Expired, Outcome, Reason, Rejected, Shed, Superseded
-from .._message import Message, Priority, Reply
+from .._message import CARRIED, Message, Priority, Reply
 from .._outcome import Cancelled, Failed, Merged, Replied
 
 _NONE = (None, None, None, None)
@@ -76,10 +77,36 @@ def _encode_all(message: Message, shift: float) -> str:
         ) from None
 
 
+def digest(message: Message) -> str:
+    """A digest of what a message says, but for where: to tell a repetition from another one. O(length).
+
+    Of user, text, channel, class and metadata. The context of a trace is not said by anybody: a repetition
+    has another one.
+    """
+    metadata = {name: value for name, value in message.metadata.items() if name not in CARRIED}
+    said = [message.user, message.text, message.channel, message.priority]
+    if metadata:  # there and back: then all keys are texts, which can be sorted
+        said.append(json.loads(json.dumps(metadata, default=repr, skipkeys=True)))
+    text = json.dumps(said, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def encode_edited(message: Message, shift: float, first: str) -> str:
+    """A message that has a new text as JSON text, with the digest of what it said at first. O(length)."""
+    return json.dumps(json.loads(encode_message(message, shift)) | {"digest": first})
+
+
+def edited(body: str) -> str | None:
+    """The digest that `encode_edited` has written; None: the message has not been edited. O(length)."""
+    found = json.loads(body).get("digest") if '"digest"' in body else None
+    return found if isinstance(found, str) else None
+
+
 def decode_message(body: str, shift: float) -> Message:
-    """The message that `encode_message` has written. O(length)."""
+    """The message that `encode_message` or `encode_edited` has written. O(length)."""
     fields = json.loads(body)
     generated = fields.pop("generated", False)
+    fields.pop("digest", None)
     if "priority" in fields:
         fields["priority"] = Priority(fields["priority"])
     if "sent_at" in fields:

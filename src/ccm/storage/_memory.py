@@ -12,13 +12,13 @@ import attrs
 
 from .._errors import StorageError
 from ._abc import Storage
+from ._analytics import Analytics, sum_up
 from ._codec import clean
 from ._cursors import decode_cursor, encode_cursor
 from ._memory_rooms import Room, without_reply
 from ._records import (
     Accept,
     Accepted,
-    Analytics,
     Annotate,
     Archive,
     Attempted,
@@ -48,7 +48,6 @@ from ._shared import (
     check_annotation,
     conversation_as_dict,
     entry_as_dict,
-    sum_up,
 )
 from ._words import parse
 
@@ -84,7 +83,7 @@ class MemoryStorage(Storage):
         self._seq = 0
         self._entry = 0
         self._inbox: dict[int, _Waiting] = {}
-        self._seen: dict[tuple[str, str], tuple[int, float]] = {}
+        self._seen: dict[tuple[str, str], tuple[int, float, str]] = {}
         self._turns: dict[int, Settle] = {}
         self._rooms: dict[str, Room] = {}
         self._outbox: dict[int, Delivery] = {}
@@ -130,12 +129,13 @@ class MemoryStorage(Storage):
         self._seq = seq
         if operation.message_id:
             key = (operation.tenant, operation.message_id)
-            earlier, at = self._seen.get(key, (0, 0.0))
+            earlier, at, digest = self._seen.get(key, (0, 0.0, ""))
             if earlier and at > operation.since:
                 turn = self._turns.get(earlier)
-                return Repeated(earlier) if turn is None else Repeated(earlier, turn.outcome, turn.detail)
+                ended = ("", "{}") if turn is None else (turn.outcome, turn.detail)
+                return Repeated(earlier, *ended, digest)
             self._seen.pop(key, None)
-            self._seen[key] = (seq, operation.at)
+            self._seen[key] = (seq, operation.at, operation.digest)
             if len(self._seen) >= MAX_SEEN + PRUNED:
                 for old in list(self._seen)[:PRUNED]:
                     del self._seen[old]
@@ -368,14 +368,16 @@ class MemoryStorage(Storage):
         return Page(()) if room is None else room.page(before, after, limit)
 
     def search(
-        self, text: str, *, conversation: str | None = None, user: str | None = None, limit: int = 20,
-        offset: int = 0,
+        self, text: str, *, conversation: str | None = None, user: str | None = None,
+        tenant: str | None = None, limit: int = 20, offset: int = 0,
     ) -> list[Hit]:  # fmt: skip
         self._usable()
         query = parse(text)
         rooms = [
-            room for key, room in self._rooms.items() if conversation is None or key == conversation
-        ]  # fmt: skip
+            room
+            for key, room in self._rooms.items()
+            if conversation in (None, key) and tenant in (None, room.about.tenant)
+        ]
         hits = [hit for room in rooms for hit in room.search(query, user)]
         hits.sort(key=lambda hit: (hit.rank, -hit.entry.id))
         return hits[offset : offset + limit]

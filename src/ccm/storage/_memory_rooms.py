@@ -110,7 +110,7 @@ class Room:
 
         dropped = self.drop(goes)
         if spoke:
-            self.change(summary="", score=None, criteria="{}")
+            self.change(summary="", score=None, criteria="{}", metadata="{}")
         self.members.discard(user)
         self.actors.discard(user)
         return sum(entry.role != "event" for entry in dropped)

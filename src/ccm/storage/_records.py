@@ -30,6 +30,7 @@ class Accept:
         message_id: its idempotency key within the tenant, or "": it was generated and is never repeated.
         since: a message of the same tenant and id is a repetition if it was accepted after this time.
         letter: the dead letter that it takes the place of; gone in the same transaction.
+        digest: of what it says, to tell a repetition from another message of the same id; "" tells nothing.
     """
 
     conversation: str
@@ -40,6 +41,7 @@ class Accept:
     message_id: str = ""
     since: float = 0.0
     letter: int | None = None
+    digest: str = ""
 
 
 @final
@@ -269,17 +271,20 @@ class Accepted:
 @final
 @attrs.frozen
 class Repeated:
-    """The message was accepted before as `seq`; `outcome` and `detail` if it has its outcome."""
+    """The message was accepted before as `seq` with this `digest`; `outcome` and `detail` if it has its
+    outcome."""
 
     seq: int
     outcome: str = ""
     detail: str = "{}"
+    digest: str = ""
 
 
 @final
 @attrs.frozen(kw_only=True)
 class Ended:
-    """A turn that has its outcome: its number, keys of its message, the outcome's name and JSON text."""
+    """A turn that has its outcome: its number, keys of its message, when that was accepted, the outcome's
+    name and JSON text."""
 
     seq: int
     conversation: str
@@ -287,6 +292,7 @@ class Ended:
     message_id: str
     outcome: str
     detail: str
+    accepted: float = 0.0
 
 
 @final
@@ -346,6 +352,7 @@ class Conversation:
         summary: what it was about.
         score: how far it is qualified, 0.0 to 1.0, or None.
         criteria: JSON object: name to `{"met": ..., "confidence": ..., "notes": ...}`.
+        metadata: JSON object: what the application keeps of it.
         messages, replies, failures: turns in all, answered ones, failed ones.
     """
 
@@ -361,6 +368,7 @@ class Conversation:
     summary: str = ""
     score: float | None = None
     criteria: str = "{}"
+    metadata: str = "{}"
     messages: int = 0
     replies: int = 0
     failures: int = 0
@@ -417,31 +425,3 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     cursor: str | None = None
-
-
-@final
-@attrs.frozen(kw_only=True)
-class Analytics:
-    """Figures of a time span, each a mapping of what is counted to the count.
-
-    Attributes:
-        turns: in all.
-        conversations: that had one.
-        users: that had one.
-        outcomes: by outcome.
-        days: turns by day, `YYYY-MM-DD` in UTC.
-        routes: turns by route.
-        stages, agents: conversations by stage and by agent, of those that had a turn.
-        waited, served: mean seconds, by outcome.
-    """
-
-    turns: int
-    conversations: int
-    users: int
-    outcomes: Mapping[str, int]
-    days: Mapping[str, int]
-    routes: Mapping[str, int]
-    stages: Mapping[str, int]
-    agents: Mapping[str, int]
-    waited: Mapping[str, float]
-    served: Mapping[str, float]

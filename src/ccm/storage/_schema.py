@@ -75,5 +75,11 @@ CREATE TABLE letters (
 );
 """
 
-MIGRATIONS = (VERSION_1,)
+VERSION_2 = """
+ALTER TABLE seen ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE conversations ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}';
+CREATE INDEX conversations_of_tenant ON conversations (tenant, updated, id);
+"""
+
+MIGRATIONS = (VERSION_1, VERSION_2)
 VERSION = len(MIGRATIONS)

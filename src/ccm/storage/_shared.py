@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
-from ._records import Analytics, Annotate, Conversation, Ended, Entry, Settle
+from ._records import Annotate, Conversation, Ended, Entry, Settle
 
 COLUMNS = tuple(field.name for field in attrs.fields(Conversation))
-CHANGEABLE = frozenset(("status", "stage", "agent", "paused", "summary", "score", "criteria"))
+CHANGEABLE = frozenset(("status", "stage", "agent", "paused", "summary", "score", "criteria", "metadata"))
 """Fields of a conversation that `Annotate` may change."""
 MAX_SEEN = 100_000
 """Ids that are remembered at most; the oldest are forgotten first."""
@@ -20,7 +18,7 @@ PRUNED = 1000
 """So many of them at a time."""
 MAX_LETTERS = 100_000
 """Dead letters that are kept at most; the oldest go first."""
-JUDGEMENTS = frozenset(("qualify", "summary"))
+JUDGEMENTS = frozenset(("qualify", "summary", "metadata"))
 """Kinds of events that tell what somebody made of what was said."""
 
 
@@ -50,7 +48,8 @@ def names(data: Any, user: str) -> bool:
 def conversation_as_dict(conversation: Conversation) -> dict[str, Any]:
     """A conversation as it is exported."""
     fields = attrs.asdict(conversation)
-    return {"type": "conversation", **fields, "criteria": json.loads(conversation.criteria)}
+    parsed = {name: json.loads(fields[name]) for name in ("criteria", "metadata")}
+    return {"type": "conversation", **fields, **parsed}
 
 
 def entry_as_dict(entry: Entry) -> dict[str, Any]:
@@ -58,49 +57,9 @@ def entry_as_dict(entry: Entry) -> dict[str, Any]:
     return {"type": "entry", **attrs.asdict(entry), "data": json.loads(entry.data)}
 
 
-def sum_up(
-    turns: Iterable[tuple[str, str, str, int, int, float, float]], users: int,
-    kinds: Iterable[tuple[str, str, int]],
-) -> Analytics:  # fmt: skip
-    """Put figures together.
-
-    Args:
-        turns: day, route, outcome, count, those of them that started, their seconds of waiting, of service.
-        users: how many had a turn.
-        kinds: stage, agent, conversations.
-    """
-    days: Counter[str] = Counter()
-    routes: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
-    stages: Counter[str] = Counter()
-    agents: Counter[str] = Counter()
-    started: Counter[str] = Counter()
-    waited: dict[str, float] = {}
-    served: dict[str, float] = {}
-    for day, route, outcome, count, begun, wait, service in turns:
-        days[day] += count
-        routes[route] += count
-        outcomes[outcome] += count
-        started[outcome] += begun
-        waited[outcome] = waited.get(outcome, 0.0) + wait
-        served[outcome] = served.get(outcome, 0.0) + service
-    for stage, agent, count in kinds:
-        stages[stage] += count
-        agents[agent] += count
-    begun_by = {outcome: count for outcome, count in sorted(started.items()) if count}
-    return Analytics(
-        turns=outcomes.total(), conversations=stages.total(), users=users,
-        outcomes=dict(sorted(outcomes.items())), days=dict(sorted(days.items())),
-        routes=dict(sorted(routes.items())), stages=dict(sorted(stages.items())),
-        agents=dict(sorted(agents.items())),
-        waited={outcome: waited[outcome] / count for outcome, count in begun_by.items()},
-        served={outcome: served[outcome] / count for outcome, count in begun_by.items()},
-    )  # fmt: skip
-
-
 def as_ended(turn: Settle) -> Ended:
     """What a settlement says of the turn that it ends. O(1)."""
     return Ended(
         seq=turn.seq, conversation=turn.conversation, tenant=turn.tenant, message_id=turn.message_id,
-        outcome=turn.outcome, detail=turn.detail,
+        outcome=turn.outcome, detail=turn.detail, accepted=turn.accepted,
     )  # fmt: skip

@@ -14,8 +14,8 @@ from typing import Any, final
 from .._errors import StorageError
 from . import _schema
 from ._abc import Storage
+from ._analytics import Analytics
 from ._records import (
-    Analytics,
     Conversation,
     Delivery,
     Ended,
@@ -311,11 +311,11 @@ class SqliteStorage(Storage):
             return reader.history(key, before, after, limit)
 
     def search(
-        self, text: str, *, conversation: str | None = None, user: str | None = None, limit: int = 20,
-        offset: int = 0,
+        self, text: str, *, conversation: str | None = None, user: str | None = None,
+        tenant: str | None = None, limit: int = 20, offset: int = 0,
     ) -> list[Hit]:  # fmt: skip
         with self._reading() as reader:
-            return reader.search(text, conversation, user, limit, offset)
+            return reader.search(text, conversation, user, tenant, limit, offset)
 
     def export(self, key: str | None) -> Iterator[dict[str, Any]]:
         # It may take long: a connection of its own, so that others do not wait for this one.

@@ -125,7 +125,9 @@ class _Erasure:
         self.utterances += sum(role != "event" for role in roles)
         if spoke:
             self._run(
-                "UPDATE conversations SET summary = '', score = NULL, criteria = '{}' WHERE id = ?", (number,)
+                "UPDATE conversations SET summary = '', score = NULL, criteria = '{}', metadata = '{}'"
+                " WHERE id = ?",
+                (number,),
             )
 
     def _erase_turns(self, number: int, alone: bool) -> None:

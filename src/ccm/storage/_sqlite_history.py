@@ -9,9 +9,10 @@ from itertools import islice
 from typing import Any
 
 from . import _sqlite_archive as archive
+from ._analytics import Analytics, sum_up
 from ._cursors import decode_cursor, encode_cursor
-from ._records import Analytics, Conversation, Entry, Hit, Page
-from ._shared import COLUMNS, conversation_as_dict, entry_as_dict, sum_up
+from ._records import Conversation, Entry, Hit, Page
+from ._shared import COLUMNS, conversation_as_dict, entry_as_dict
 from ._sqlite_write import SELECT_CONVERSATION, make_conversation, read_conversation
 from ._words import Query, parse
 
@@ -19,9 +20,9 @@ _NEWEST = (1 << 63) - 1
 RANKED = 500
 """Matches that are ranked; if there are more, the newest of them."""
 SCANNED = 10_000
-"""Matches that are looked at for those of one conversation or user, the newest first."""
+"""Matches that are looked at for those of one conversation, user or tenant, the newest first."""
 _FEW = 2000
-"""Lines that are read one by one, instead of searching all for those of a conversation or a user."""
+"""Lines that are read one by one, instead of searching all for those of one conversation, user or tenant."""
 
 
 @contextmanager
@@ -38,8 +39,8 @@ def conversations(
     connection: sqlite3.Connection, user: str | None, tenant: str | None, status: str | None,
     stage: str | None, paused: bool | None, cursor: str | None, limit: int,
 ) -> Page[Conversation]:  # fmt: skip
-    """See `Storage.conversations`. O(limit) without filters, O(conversations of the user) with `user`, else
-    O(conversations that changed later than the last one shown)."""
+    """See `Storage.conversations`. O(limit) without filters or with `tenant` alone, O(conversations of the
+    user) with `user`, else O(conversations that changed later than the last one shown)."""
     source, where, arguments = "conversations AS c", list[str](), list[Any]()
     if user is not None:
         source = "members AS m CROSS JOIN conversations AS c ON c.id = m.conversation"
@@ -98,27 +99,31 @@ _FOUND = (
     "e.id, e.turn, e.role, e.user, e.text, e.at, e.message_id, e.partial, e.handled, e.kind, e.data,"
     " e.conversation"
 )
+_THEIR_LINES = "CROSS JOIN entries AS e ON e.conversation = c.id"
 
 
 def search(
-    connection: sqlite3.Connection, text: str, conversation: str | None, user: str | None, limit: int,
-    offset: int,
+    connection: sqlite3.Connection, text: str, conversation: str | None, user: str | None,
+    tenant: str | None, limit: int, offset: int,
 ) -> list[Hit]:  # fmt: skip
     """See `Storage.search`. Ranks the newest `RANKED` matches; those after them follow newest first.
 
-    O(matches) for rare words, O(RANKED + offset + limit) for common ones.
+    Of a conversation, user or tenant with more than `_FEW` lines, only what is among the `SCANNED` newest
+    matches of all is found: a search does not cost a tenant more because others have said much.
+
+    O(matches) for rare words, O(RANKED + offset + limit + SCANNED) for common ones.
     """
     query = parse(text)
     with _snapshot(connection):
         number = None
         if conversation is not None:
             found = read_conversation(connection, conversation)
-            if found is None:
+            if found is None or tenant not in (None, found[1].tenant):
                 return []
-            number = found[0]
-        lines = _lines_of(connection, number, user)
+            number, tenant = found[0], None
+        lines = _lines_of(connection, number, user, tenant)
         if lines is None:
-            lines = _matches(connection, query, number, user, max(RANKED, offset + limit))
+            lines = _matches(connection, query, number, user, tenant, max(RANKED, offset + limit))
             ranked = _rank(query, lines[:RANKED]) + [(0.0, line) for line in lines[RANKED:]]
         else:
             ranked = _rank(query, [line for line in lines if user in (None, line[archive.USER])])
@@ -137,31 +142,40 @@ def search(
     ]
 
 
-def _lines_of(connection: sqlite3.Connection, number: int | None, user: str | None) -> list[Any] | None:
-    """All utterances of the conversation, or of those that the user is in; None if they are many."""
-    if number is None and user is None:
-        return None
-    arguments: tuple[Any, ...]
+def _lines_of(
+    connection: sqlite3.Connection, number: int | None, user: str | None, tenant: str | None
+) -> list[Any] | None:
+    """All utterances of the conversation, or of those that the user is in, or of the tenant's; None if they
+    are many."""
+    arguments: list[Any]
+    # CROSS JOIN: in this order, so that it ends with the limit however much there is.
     if number is not None:
-        scope, arguments = "e.conversation = ?", (number,)
+        scope, arguments = "entries AS e WHERE e.conversation = ?", [number]
+    elif user is not None:
+        scope = "members AS m CROSS JOIN conversations AS c ON c.id = m.conversation"
+        scope, arguments = f"{scope} {_THEIR_LINES} WHERE m.user = ?", [user]
+        if tenant is not None:
+            scope, arguments = f"{scope} AND c.tenant = ?", [user, tenant]
+    elif tenant is not None:
+        scope, arguments = f"conversations AS c {_THEIR_LINES} WHERE c.tenant = ?", [tenant]
     else:
-        scope = "e.conversation IN (SELECT conversation FROM members WHERE user = ?)"
-        arguments = (user,)
+        return None
     rows = connection.execute(
-        f"SELECT e.id FROM entries AS e WHERE {scope} LIMIT ?",  # noqa: S608
+        f"SELECT e.id FROM {scope} LIMIT ?",  # noqa: S608
         (*arguments, _FEW + 1),
     ).fetchall()
     if len(rows) > _FEW:
         return None
     return connection.execute(
-        f"SELECT {_FOUND} FROM entries AS e WHERE {scope} AND e.role <> 'event' ORDER BY e.id DESC",  # noqa: S608
+        f"SELECT {_FOUND} FROM {scope} AND e.role <> 'event' ORDER BY e.id DESC",  # noqa: S608
         arguments,
     ).fetchall()
 
 
 def _matches(
-    connection: sqlite3.Connection, query: Query, number: int | None, user: str | None, most: int
-) -> list[Any]:
+    connection: sqlite3.Connection, query: Query, number: int | None, user: str | None, tenant: str | None,
+    most: int,
+) -> list[Any]:  # fmt: skip
     """Utterances that FTS5 finds, newest first.
 
     The last word counts as a beginning only if as it stands it gives few: for a short beginning of common
@@ -178,6 +192,9 @@ def _matches(
     if user is not None:
         where += " AND e.user = ?"
         arguments.append(user)
+    if tenant is not None:
+        where += " CROSS JOIN conversations AS c ON c.id = e.conversation AND c.tenant = ?"
+        arguments.append(tenant)
     deep = SCANNED if where else most
     statement = (
         f"SELECT {_FOUND} FROM (SELECT rowid FROM search WHERE search MATCH ? AND rowid <= ?"  # noqa: S608

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any, final
 
 from . import _sqlite_history as history
-from ._records import Analytics, Conversation, Delivery, Ended, Entry, Hit, Letter, Page, Stored
+from ._analytics import Analytics
+from ._records import Conversation, Delivery, Ended, Entry, Hit, Letter, Page, Stored
 from ._sqlite_write import read_conversation
 
 
@@ -28,13 +29,13 @@ class Reader:
     def ended(self, seq: int) -> Ended | None:
         """See `Storage.ended`. O(log n)."""
         row = self.connection.execute(
-            "SELECT t.seq, c.key, t.tenant, t.message_id, t.outcome, t.detail FROM turns AS t"
+            "SELECT t.seq, c.key, t.tenant, t.message_id, t.outcome, t.detail, t.accepted FROM turns AS t"
             " JOIN conversations AS c ON c.id = t.conversation WHERE t.seq = ?",
             (seq,),
         ).fetchone()
         if row is None:
             return None
-        names = ("seq", "conversation", "tenant", "message_id", "outcome", "detail")
+        names = ("seq", "conversation", "tenant", "message_id", "outcome", "detail", "accepted")
         return Ended(**dict(zip(names, row, strict=True)))
 
     def undelivered(self, after: int, limit: int) -> list[Delivery]:
@@ -83,10 +84,11 @@ class Reader:
         return history.history(self.connection, key, before, after, limit)
 
     def search(
-        self, text: str, conversation: str | None, user: str | None, limit: int, offset: int
-    ) -> list[Hit]:
+        self, text: str, conversation: str | None, user: str | None, tenant: str | None, limit: int,
+        offset: int,
+    ) -> list[Hit]:  # fmt: skip
         """See `Storage.search`."""
-        return history.search(self.connection, text, conversation, user, limit, offset)
+        return history.search(self.connection, text, conversation, user, tenant, limit, offset)
 
     def export(self, key: str | None) -> Iterator[dict[str, Any]]:
         """See `Storage.export`."""

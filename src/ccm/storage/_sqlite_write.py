@@ -143,23 +143,27 @@ class Writer:
     def _repeated(self, accepts: list[Accept], seqs: list[int]) -> dict[int, Repeated]:
         """Remember the ids; which messages are repetitions of others, by their numbers."""
         rows = [
-            (own, op.tenant, op.message_id, op.at, op.since)
+            (own, op.tenant, op.message_id, op.at, op.since, op.digest)
             for own, op in zip(seqs, accepts, strict=True)
             if op.message_id
         ]
         self._run(
-            "INSERT INTO seen (seq, tenant, message_id, at) SELECT value->>0, value->>1, value->>2,"
-            " value->>3 FROM json_each(?) WHERE true ON CONFLICT DO UPDATE SET seq = excluded.seq,"
-            " at = excluded.at WHERE seen.at <= (SELECT min(value->>4) FROM json_each(?))",
+            "INSERT INTO seen (seq, tenant, message_id, at, digest) SELECT value->>0, value->>1, value->>2,"
+            " value->>3, value->>5 FROM json_each(?) WHERE true ON CONFLICT DO UPDATE SET seq = excluded.seq,"
+            " at = excluded.at, digest = excluded.digest"
+            " WHERE seen.at <= (SELECT min(value->>4) FROM json_each(?))",
             (json.dumps(rows), json.dumps(rows)),
         )
         found = self._run(
-            "SELECT value->>0, s.seq, t.outcome, t.detail FROM json_each(?)"
+            "SELECT value->>0, s.seq, t.outcome, t.detail, s.digest FROM json_each(?)"
             " JOIN seen AS s ON s.tenant = value->>1 AND s.message_id = value->>2"
             " LEFT JOIN turns AS t ON t.seq = s.seq WHERE s.seq <> value->>0",
             (json.dumps(rows),),
         )
-        repeated = {own: Repeated(seq, outcome or "", detail or "{}") for own, seq, outcome, detail in found}
+        repeated = {
+            own: Repeated(seq, outcome or "", detail or "{}", digest)
+            for own, seq, outcome, detail, digest in found
+        }
         (count,) = self._run(
             "SELECT count(*) FROM (SELECT 1 FROM seen LIMIT ?)", (MAX_SEEN + PRUNED,)
         ).fetchone()

@@ -90,7 +90,7 @@ def _numbers(storage: Storage) -> None:
 @promise("a message with an id of its tenant that was accepted after `since` is a repetition")
 def _repeated(storage: Storage) -> None:
     seq = accept(storage, message_id="x", at=100.0, since=0.0)
-    same("at once", storage.accept([message(message_id="x", at=101.0)]), [Repeated(seq)])
+    same("at once", storage.accept([message(message_id="x", at=101.0, digest="other")]), [Repeated(seq)])
     (other,) = storage.accept([message(message_id="x", tenant="u", at=101.0)])
     assert isinstance(other, Accepted), f"another tenant's id was answered with {other!r}"
     twice = storage.accept([message(message_id="y"), message(message_id="y")])
@@ -105,6 +105,12 @@ def _repeated(storage: Storage) -> None:
     (later,) = storage.accept([message(message_id="x", at=500.0, since=100.0)])
     assert isinstance(later, Accepted), f"outside of the window it was answered with {later!r}"
     same("in the new window", storage.accept([message(message_id="x", at=501.0)]), [Repeated(later.seq)])
+    seq = accept(storage, message_id="z", at=100.0, digest="first")
+    same("the digest of the first", storage.accept([message(message_id="z", at=101.0, digest="other")]),
+         [Repeated(seq, digest="first")])  # fmt: skip
+    again = accept(storage, message_id="z", at=900.0, since=500.0, digest="new")
+    same("and of the next one", storage.accept([message(message_id="z", at=901.0)]),
+         [Repeated(again, digest="new")])  # fmt: skip
 
 
 @promise("`Attempted` counts and `Rewrite` replaces; nothing happens to messages that are gone")

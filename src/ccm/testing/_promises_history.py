@@ -27,11 +27,11 @@ def _annotates(storage: Storage) -> None:
     changed = annotate(
         storage, kind="stage", by="eva", text="he pays", data='{"to": "won"}', expect={"stage": ""},
         fields={"stage": "won", "paused": True, "agent": "eva", "score": 0.5, "summary": "s",
-                "criteria": '{"budget": {}}'},
+                "criteria": '{"budget": {}}', "metadata": '{"plan": "gold"}'},
     )  # fmt: skip
     expected = attrs.evolve(
         found, stage="won", paused=True, agent="eva", score=0.5, summary="s", criteria='{"budget": {}}',
-        updated=1000.0,
+        metadata='{"plan": "gold"}', updated=1000.0,
     )  # fmt: skip
     same("changed", changed, expected)
     same("read", storage.conversation("c"), expected)
@@ -134,11 +134,17 @@ def _searches(storage: Storage) -> None:
     same("of a conversation", hits(storage, "cream", conversation="c2"), [said[2]])
     same("of no conversation", hits(storage, "cream", conversation="zz"), [])
     same("of a user", sorted(hits(storage, "cre", user="ada")), sorted((said[1], said[3])))
-    both = hits(storage, "noted")
+    talk(storage, "ada", "cream for another tenant", "noted", conversation="u1", tenant="u")
+    same("of a tenant", hits(storage, "cream", tenant="u"), ["cream for another tenant"])
+    same("of no tenant", hits(storage, "cream", tenant="zz"), [])
+    same("of a tenant and a user", hits(storage, "cre", tenant="u", user="ada"), ["cream for another tenant"])
+    same("of a tenant, where it is not", hits(storage, "cream", tenant="u", conversation="c2"), [])
+    same("of a tenant, where it is", hits(storage, "cream", tenant="t", conversation="c2"), [said[2]])
+    both = hits(storage, "noted", tenant="t")
     same("all answers", both, ["noted"] * 4)
-    parts = [hits(storage, "cre", limit=2, offset=start) for start in (0, 2, 4)]
-    same("in parts", [*parts[0], *parts[1], *parts[2]], hits(storage, "cre"))
-    (hit,) = storage.search("cak", conversation=None, user=None, limit=9, offset=0)
+    parts = [hits(storage, "cre", tenant="t", limit=2, offset=start) for start in (0, 2, 4)]
+    same("in parts", [*parts[0], *parts[1], *parts[2]], hits(storage, "cre", tenant="t"))
+    (hit,) = storage.search("cak", conversation=None, user=None, tenant=None, limit=9, offset=0)
     same("the snippet", hit.snippet, "brulee and cream [cake]")
     talk(storage, text="cake " * 5, conversation="c9")
     same("the best first", hits(storage, "cake")[0], "cake " * 5)
@@ -150,7 +156,7 @@ def _searches(storage: Storage) -> None:
         else:
             raise AssertionError(f"a search for {text!r} is no search")
     storage.commit([Archive("c3", 0.0, 300.0)])
-    same("archived ones are not found", hits(storage, "cream"), [said[2]])
+    same("archived ones are not found", hits(storage, "cream", tenant="t"), [said[2]])
 
 
 @promise("`Archive` closes conversations; their history stays, and they open again when somebody speaks")
@@ -175,15 +181,15 @@ def _exports(storage: Storage) -> None:
     talk(storage, text="old", conversation="a")
     storage.commit([Archive("a", 0.0, 300.0)])
     talk(storage, text="new", conversation="a")
-    annotate(storage, "b", create=True, fields={"criteria": '{"x": {"met": true}}'})
+    judged = {"criteria": '{"x": {"met": true}}', "metadata": '{"n": 2}'}
+    annotate(storage, "b", create=True, fields=judged)
     annotate(storage, "b", kind="pause", by="eva", data='{"n": 1}')
     found = list(storage.export(None))
     shown = [(line["type"], line.get("key") or line["text"]) for line in found]
     expected = [("conversation", "a"), *(("entry", text) for text in ("old", "hi", "new", "hi"))]
     same("the lines", shown, [*expected, ("conversation", "b"), ("entry", "")])
-    same(
-        "JSON inside is not text", (found[5]["criteria"], found[6]["data"]), ({"x": {"met": True}}, {"n": 1})
-    )
+    inside = (found[5]["criteria"], found[5]["metadata"], found[6]["data"])
+    same("JSON inside is not text", inside, ({"x": {"met": True}}, {"n": 2}, {"n": 1}))
     same("one", list(storage.export("b")), found[5:])
     same("none", list(storage.export("zz")), [])
     same("fields of a line", found[1]["conversation"], "a")
@@ -222,9 +228,8 @@ def _forgets(storage: Storage) -> None:
               Said(role="assistant", text="to both"))  # fmt: skip
     storage.settle([outcome(seq, "bob", conversation="both", said=merged, deliver=True)])
     accept(storage, "ada", conversation="both", message_id="x")
-    annotate(
-        storage, "both", kind="pause", by="ada", text="stop", fields={"summary": "of ada", "agent": "ada"}
-    )
+    made_of_it = {"summary": "of ada", "agent": "ada", "metadata": '{"name": "ada"}'}
+    annotate(storage, "both", kind="pause", by="ada", text="stop", fields=made_of_it)
     annotate(storage, "both", kind="hand_off", by="bob", data='{"agent": "ada"}')
     annotate(storage, "both", kind="stage", by="bob", text="goes on")
     (erased,) = storage.commit([Forget("ada")])
@@ -236,9 +241,10 @@ def _forgets(storage: Storage) -> None:
     same("unfinished", unfinished, ([], [], []))
     about = storage.conversation("both")
     assert about is not None, "the conversation of another is gone"
-    same("made of it", (about.summary, about.agent), ("", ""))
+    same("made of it", (about.summary, about.agent, about.metadata), ("", "", "{}"))
     same("her conversations", keys(storage, user="ada"), [])
     (again,) = storage.accept([message("bob", message_id="x")])
     assert isinstance(again, Accepted), "the id of her message is still known"
-    assert "ada" not in repr(everything(storage)), "she is still in what can be read"
+    left = repr(everything(storage)).replace("metadata", "")  # a name of ours that has hers in it
+    assert "ada" not in left, "she is still in what can be read"
     same("somebody unknown", storage.commit([Forget("nobody")]), [0])

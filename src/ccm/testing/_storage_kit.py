@@ -79,7 +79,7 @@ def lines(storage: Storage, key: str = "c") -> list[str]:
 
 def hits(storage: Storage, text: str, **where: Any) -> list[str]:
     """The texts that a search finds."""
-    options: dict[str, Any] = {"conversation": None, "user": None, "limit": 50, "offset": 0}
+    options: dict[str, Any] = dict.fromkeys(("conversation", "user", "tenant")) | {"limit": 50, "offset": 0}
     return [hit.entry.text for hit in storage.search(text, **(options | where))]
 
 
