@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
 import trio
 
-from ._measure import Absent, Void
+from ._measure import Void
+from ._served import served, until_done
 
 CLIENTS = 16
 BODY = json.dumps({"user": "ada", "text": "hello", "conversation": "c%d"})
@@ -75,22 +75,8 @@ async def _load(port: int, path: str, n: int, pid: int) -> float:
 
 
 def _measure(kind: str, path: str, n: int) -> float:
-    try:
-        import anycorn  # noqa: F401
-        import fastapi  # noqa: F401
-    except ImportError as error:
-        raise Absent("the front end is not installed; pip install 'ccm[http]'") from error
-    command = [sys.executable, "-m", "benchmarks.http", kind]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            port = int(server.stdout.readline())
-            return trio.run(_load, port, path, n, server.pid)
-        except BaseExceptionGroup as errors:
-            void = errors.subgroup(Void)
-            raise errors if void is None else Void(str(void.exceptions[0])) from errors
-        finally:
-            server.kill()
+    with served("benchmarks.http", kind) as (port, pid):
+        return until_done(_load, port, path, n, pid)
 
 
 def chat(n: int) -> float:
