@@ -108,7 +108,7 @@ def chat(n: int) -> float:
 
 
 def empty(n: int) -> float:
-    """The same of an endpoint of FastAPI that checks such a body and returns a constant of the same shape and length."""
+    """The same of an endpoint of FastAPI that checks such a body and returns a constant as long."""
     return _measure("empty", n)
 
 
