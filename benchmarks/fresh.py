@@ -47,8 +47,7 @@ def import_ms(n: int) -> float:
 
 def idle_sessions_mib(n: int) -> float:
     """MiB that `n` idle sessions add to a process that has just opened its manager."""
-    if not Path("/proc/self/statm").exists():
-        raise Absent("resident memory is read from /proc, which this system does not have")
+    resident()  # the new process could not say that it is absent
     return child("-m", "benchmarks.fresh", str(n))
 
 
@@ -63,10 +62,19 @@ def rival(name: str, module: str) -> Callable[[int], float]:
     return measure
 
 
-def _resident() -> int:
+def resident(pid: int | str = "self") -> int:
+    """Bytes of a process that are in memory.
+
+    Raises:
+        Absent: the system does not say.
+    """
     import resource
 
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        raise Absent("resident memory is read from /proc, which this system does not have") from None
+    return int(fields[1]) * resource.getpagesize()
 
 
 async def _grow(sessions: int) -> float:
@@ -74,14 +82,14 @@ async def _grow(sessions: int) -> float:
     config = ccm.Config(max_sessions=MANY_SESSIONS)
     async with ccm.open_manager(nothing, config=config) as manager:
         gc.collect()
-        start = _resident()
+        start = resident()
         for i in range(sessions):
             message = ccm.Message(f"conversation-{i}", f"user-{i}", "hello", priority=CLASSES[i & 3])
             if manager.submit_nowait(message).position >= 100:
                 await trio.lowlevel.checkpoint()
         await manager.wait_idle()
         gc.collect()
-        grown = _resident() - start
+        grown = resident() - start
         statistics = manager.statistics()
     check(statistics, sessions)
     if statistics.sessions.idle != sessions:

@@ -8,16 +8,23 @@ from __future__ import annotations
 import gc
 import json
 import os
-import subprocess
 import sys
 from typing import Any
 
 import trio
 
-from ._measure import Absent, Void
+from ._measure import Void
+from ._served import served, until_done
 
 CLIENTS = 16
 BODY = json.dumps({"user": "ada", "text": "hello", "conversation": "c%d"})
+
+ANSWER = {
+    "id": "01a21ce4-c1da-72e6-af43-5bfbbb341bfa", "turn": 1600, "conversation": "c7", "event": "resumed",
+    "stage": None, "is_qualified": None, "reply": "hello", "outcome": "replied",
+    "timings": {"waited": 0.0, "served": 0.0005612419954093639, "total": 0.0005612419954093639},
+}  # fmt: skip
+"""What the empty endpoint answers: as ccm does, but the same each time."""
 
 
 def _request(path: str, number: int) -> bytes:
@@ -29,7 +36,8 @@ def _request(path: str, number: int) -> bytes:
     return head.encode() + body
 
 
-async def _answer(stream: trio.SocketStream, rest: bytes) -> tuple[int, bytes]:
+async def _answer(stream: trio.SocketStream, rest: bytes) -> tuple[int, bytes, bytes]:
+    """Status, body, and what came after it."""
     while b"\r\n\r\n" not in rest:
         more = await stream.receive_some()
         if not more:
@@ -43,13 +51,19 @@ async def _answer(stream: trio.SocketStream, rest: bytes) -> tuple[int, bytes]:
     )
     while len(rest) < length:
         rest += await stream.receive_some()
-    return int(head.split(b" ")[1]), rest[length:]
+    return int(head.split(b" ")[1]), rest[:length], rest[length:]
 
 
 def _cpu(pid: int) -> float:
     with open(f"/proc/{pid}/stat", encoding="ascii") as file:
         fields = file.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _size(port: int, path: str) -> float:
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(_request(path, 0))
+        return len((await _answer(stream, b""))[1])
 
 
 async def _load(port: int, path: str, n: int, pid: int) -> float:
@@ -62,7 +76,7 @@ async def _load(port: int, path: str, n: int, pid: int) -> float:
         async with stream:
             for _ in range(requests):
                 await stream.send_all(_request(path, number))
-                status, rest = await _answer(stream, rest)
+                status, _, rest = await _answer(stream, rest)
                 if status != 200:
                     raise Void(f"the server answered {status}")
 
@@ -75,33 +89,28 @@ async def _load(port: int, path: str, n: int, pid: int) -> float:
     return spent / (max(1, n // CLIENTS) * CLIENTS) * 1e6
 
 
-def _measure(kind: str, path: str, n: int) -> float:
-    try:
-        import anycorn  # noqa: F401
-        import fastapi  # noqa: F401
-    except ImportError as error:
-        raise Absent("the front end is not installed; pip install 'ccm[http]'") from error
-    command = [sys.executable, "-m", "benchmarks.http", kind]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            port = int(server.stdout.readline())
-            return trio.run(_load, port, path, n, server.pid)
-        except BaseExceptionGroup as errors:
-            void = errors.subgroup(Void)
-            raise errors if void is None else Void(str(void.exceptions[0])) from errors
-        finally:
-            server.kill()
+PATHS = {"ccm": "/api/v1/chat", "empty": "/empty"}
+
+
+def _measure(kind: str, n: int) -> float:
+    with served("benchmarks.http", kind) as (port, pid):
+        return until_done(_load, port, PATHS[kind], n, pid)
+
+
+def size(kind: str) -> float:
+    """Bytes of the body that one of the two answers with."""
+    with served("benchmarks.http", kind) as (port, _):
+        return until_done(_size, port, PATHS[kind])
 
 
 def chat(n: int) -> float:
     """CPU microseconds of a chat: guard, limits, manager, answer."""
-    return _measure("ccm", "/api/v1/chat", n)
+    return _measure("ccm", n)
 
 
 def empty(n: int) -> float:
-    """The same of an endpoint of FastAPI that checks such a body and returns a constant."""
-    return _measure("empty", "/empty", n)
+    """The same of an endpoint of FastAPI that checks such a body and returns a constant as long."""
+    return _measure("empty", n)
 
 
 def _started(url: str) -> None:
@@ -136,8 +145,8 @@ async def _empty() -> None:
 
     app = FastAPI()
 
-    async def nothing(body: Any) -> dict[str, str]:
-        return {"reply": "hello"}
+    async def nothing(body: Any) -> dict[str, Any]:
+        return ANSWER
 
     nothing.__annotations__["body"] = Body  # FastAPI cannot find a local class by its name
     app.post("/empty")(nothing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from . import aio, context, discord, fresh, http, pools, reference, storage, workloads
+from . import aio, context, discord, fresh, http, pools, reference, storage, streams, workloads
 from ._measure import Absent, Measure, Void, interleave
 from ._table import Reach, Row
 
@@ -116,6 +116,18 @@ def _http() -> list[Case]:
         _case(
             "http", "server's CPU for a chat over HTTP", http.chat, "empty FastAPI endpoint", http.empty,
             Reach("<=", 1.25), unit="µs", n=3_200, quick=32, most_rounds=3,
+        ),
+        _case(
+            "websockets", "each of 1,000 idle WebSockets", streams.idle_websocket_kib, unit="KiB", n=1_000,
+            quick=20, most_rounds=1,
+        ),
+        _case(
+            "sse", "p99 of CRITICAL waits among 1,000 SSE chats", streams.critical_wait_ms,
+            reach=Reach("<=", 100, "figure"), unit="ms", n=1_000, quick=20, most_rounds=1,
+        ),
+        _case(
+            "sse_answer", "the same, until the client has the answer", streams.critical_answer_ms,
+            unit="ms", n=1_000, quick=20, most_rounds=1,
         ),
     ]  # fmt: skip
 

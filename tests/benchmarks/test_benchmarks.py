@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import ccm
-from benchmarks import loadcurve, reference, workloads
+from benchmarks import http, loadcurve, reference, workloads
 from benchmarks.__main__ import main, parse
 from benchmarks._measure import Absent, Series, Void, interleave
 from benchmarks._table import COLUMNS, Reach, Row, markdown, plain, show
@@ -113,6 +113,11 @@ def test_each_workload_is_answered_completely(name: str) -> None:
     assert done.ours is not None
     assert done.ours >= 0
     assert (done.reference is None) == (CASES[name].reference is None)
+
+
+def test_the_endpoint_compared_with_answers_as_many_bytes() -> None:
+    # Times have more or fewer digits.
+    assert http.size("empty") == pytest.approx(http.size("ccm"), abs=20)
 
 
 @pytest.mark.parametrize("name", RIVALS)

@@ -97,6 +97,18 @@ FRONT = (
         ("tests/http/test_load.py",),
     ),
     Mutant(
+        "the sockets of a load run leave without a goodbye", "WebSockets of ccm load", "cli/_load_socket.py",
+        "        await sockets.close()\n",
+        "        await trio.lowlevel.checkpoint()\n",
+        ("tests/http/test_load.py::test_each_person_has_one_socket_and_says_goodbye",),
+    ),
+    Mutant(
+        "each message of a load run has a socket of its own", "WebSockets of ccm load", "cli/_load_socket.py",
+        "        if socket is None or socket.over:\n",
+        "        if True:\n",
+        ("tests/http/test_load.py::test_each_person_has_one_socket_and_says_goodbye",),
+    ),
+    Mutant(
         "the farewell comes before the answer", "G12", "http/_socket.py",
         "            await self._peer.settled()\n",
         "            await trio.lowlevel.checkpoint()\n",

@@ -37,7 +37,15 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--preset", choices=(*PRESETS, "performance"), default="mixed", help="(default mixed)"
     )
-    parser.add_argument("--stream", action="store_true", help="read the replies as they are written")
+    transport = parser.add_mutually_exclusive_group()
+    transport.add_argument(
+        "--stream", dest="transport", action="store_const", const="sse", default="json",
+        help="read the replies as they are written",
+    )  # fmt: skip
+    transport.add_argument(
+        "--websocket", dest="transport", action="store_const", const="websocket",
+        help="the same on one WebSocket for each of the people",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="draws who says what (default 1)")
     parser.add_argument(
         "--target", action="append", default=[], type=_target, metavar="CLASS=S",
@@ -65,7 +73,7 @@ def load(arguments: argparse.Namespace) -> int:
     for name in names:
         job = Load(
             preset=PRESETS[name], users=arguments.users, rate=arguments.rate, duration=arguments.duration,
-            seed=arguments.seed, stream=arguments.stream, targets=WAITS | dict(arguments.target),
+            seed=arguments.seed, transport=arguments.transport, targets=WAITS | dict(arguments.target),
         )  # fmt: skip
         expected = round(job.rate * job.preset.haste * job.duration)
         if pictures is not None:

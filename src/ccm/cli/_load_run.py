@@ -6,8 +6,10 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, final
 
 import attrs
 import trio
@@ -15,6 +17,7 @@ import trio
 from ccm import Priority
 from ccm.testing import LatencyHistogram, traffic
 
+from ._console import UsageError
 from ._load_mix import WAITS, Preset
 from ._web import Target, open_client
 
@@ -25,18 +28,27 @@ PATIENCE: Final = 60.0
 """Seconds after which a message without an answer is lost."""
 REFUSALS: Final = (409, 429, 503)
 Show = Callable[[int, int], object]
+Transport = Literal["json", "sse", "websocket"]
+Answer = tuple[str, dict[str, Any] | None]
+"""A status, or what went wrong; and the answer's body, if there is one."""
+Ask = Callable[[dict[str, str], Callable[[], None]], Awaitable[Answer]]
+"""Sends a message, calls the function for each piece of the reply, returns what became of it."""
 
 
 @attrs.frozen(kw_only=True)
 class Load:
-    """What to send: `rate` messages a second on average, from `users` people, for `duration` seconds."""
+    """What to send: `rate` messages a second on average, from `users` people, for `duration` seconds.
+
+    Attributes:
+        transport: a request with one answer each, with a stream of events each, or a WebSocket per person.
+    """
 
     preset: Preset
     users: int
     rate: float
     duration: float
     seed: int = 1
-    stream: bool = False
+    transport: Transport = "json"
     targets: dict[Priority, float] = attrs.field(factory=lambda: dict(WAITS))
 
 
@@ -101,6 +113,7 @@ class Result:
         missed = self.missed()
         return {
             "preset": self.load.preset.name, "users": self.load.users, "seed": self.load.seed,
+            "transport": self.load.transport,
             "rate": self.load.rate * self.load.preset.haste, "duration": self.load.duration,
             "seconds": self.seconds, "sent": sent,
             "per_second": sent / self.seconds if self.seconds else 0.0,
@@ -131,13 +144,13 @@ async def run_load(target: Target, load: Load, show: Show | None = None) -> Resu
             "user": f"{run}-{user}", "conversation": f"{run}-{user}", "priority": priority.name.lower(),
             "text": load.preset.text(priority, texts),
         }  # fmt: skip
-        await _send(client, message, result.classes[priority], result, stream=load.stream)
+        await _send(ask, message, result.classes[priority], result)
         under_way -= 1
         done += 1
         if show is not None:
             show(done, under_way)
 
-    async with open_client(target, connections=1000) as client, trio.open_nursery() as nursery:
+    async with _open(target, load.transport) as ask, trio.open_nursery() as nursery:
         for arrival in arrivals:
             await trio.sleep_until(start + arrival.at)
             priority = arrival.message.priority
@@ -147,28 +160,58 @@ async def run_load(target: Target, load: Load, show: Show | None = None) -> Resu
     return result
 
 
-async def _send(  # noqa: ASYNC910 - the client waits
-    client: httpx2.AsyncClient, message: dict[str, str], row: ClassResult, result: Result, *, stream: bool
-) -> None:
-    """One message and what becomes of it."""
-    import httpx2
+@asynccontextmanager
+async def _open(target: Target, transport: Transport) -> AsyncIterator[Ask]:
+    if transport == "websocket":
+        try:
+            from ._load_socket import open_sockets
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"--websocket needs the package {error.name!r}, which is not installed; "
+                "run: pip install 'ccm[cli,model,discord]'"
+            ) from None
+        async with open_sockets(target) as sockets:
+            yield sockets.ask
+    else:
+        accept = "text/event-stream" if transport == "sse" else "application/json"
+        async with open_client(target, connections=1000) as client:
+            yield partial(_post, client, accept)
 
+
+async def _send(ask: Ask, message: dict[str, str], row: ClassResult, result: Result) -> None:
+    """One message and what becomes of it."""
     row.sent += 1
     start = trio.current_time()
-    status, answer = "time-out", None
-    accept = "text/event-stream" if stream else "application/json"
+    begun = False
+
+    def first() -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            row.first.record(trio.current_time() - start)
+
+    answer: Answer = ("time-out", None)
     with trio.move_on_after(PATIENCE):  # noqa: ASYNC912
-        try:
-            request = client.stream(
-                "POST", "/api/v1/chat", json=message, headers={"Accept": accept}, timeout=PATIENCE
-            )
-            async with request as response:
-                events = response.headers.get("content-type", "").startswith("text/event-stream")
-                answer = await (_events(response, row, start) if events else _body(response))
-                status = str(response.status_code)
-        except httpx2.HTTPError as error:
-            status = type(error).__name__
-    _count(row, result, status, answer, trio.current_time() - start)
+        answer = await ask(message, first)
+    _count(row, result, *answer, trio.current_time() - start)
+
+
+async def _post(
+    client: httpx2.AsyncClient, accept: str, message: dict[str, str], first: Callable[[], None]
+) -> Answer:
+    import httpx2
+
+    try:
+        request = client.stream(
+            "POST", "/api/v1/chat", json=message, headers={"Accept": accept}, timeout=PATIENCE
+        )
+        async with request as response:
+            events = response.headers.get("content-type", "").startswith("text/event-stream")
+            body = await (_events(response, first) if events else _body(response))
+            status = str(response.status_code)
+    except httpx2.HTTPError as error:
+        return type(error).__name__, None  # noqa: ASYNC910 - the client waits
+    return status, body
 
 
 async def _body(response: httpx2.Response) -> dict[str, Any]:
@@ -180,16 +223,15 @@ async def _body(response: httpx2.Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-async def _events(response: httpx2.Response, row: ClassResult, start: float) -> dict[str, Any]:
+async def _events(response: httpx2.Response, first: Callable[[], None]) -> dict[str, Any]:
     """The final outcome of a streamed reply, put the way the other answers are."""
-    event, last, first = "", "{}", True
+    event, last = "", "{}"
     async for line in response.aiter_lines():
         name, _, value = line.partition(": ")
         if name == "event":
             event = value
-            if event == "piece" and first:
-                first = False
-                row.first.record(trio.current_time() - start)
+            if event == "piece":
+                first()
         elif name == "data" and event == "outcome":
             last = value
     found = json.loads(last)
