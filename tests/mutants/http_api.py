@@ -97,4 +97,20 @@ HTTP_API = (
         "",
         (API,),
     ),
+    Mutant(
+        "times of events are of a clock that nobody has",
+        "times",
+        "http/_live.py",
+        "        field.name: wall(found) if field.name in times else _plain(found, wall)\n",
+        "        field.name: _plain(found, wall)\n",
+        (API,),
+    ),
+    Mutant(
+        "a kind of event that does not exist is waited for",
+        "input",
+        "http/_live.py",
+        "        if name not in KINDS:\n",
+        "        if False:\n",
+        (API,),
+    ),
 )

@@ -17,7 +17,7 @@ from .._books import DeadLetter
 from ._access import check_unbound, needs, visible
 from ._front import Front
 from ._keys import Caller, Keys
-from ._models import iso, problems
+from ._models import problems
 from ._problems import missing
 
 Read = Annotated[Caller, Depends(needs("read"))]
@@ -62,10 +62,6 @@ def _all_tenants(caller: Caller) -> None:
     check_unbound(caller, "these figures are of all tenants together.")
 
 
-def _wall(front: Front, at: float) -> str:
-    return iso(at + front.shift)
-
-
 def _pictures(front: Front, routes: APIRouter, started: float) -> None:
     @routes.get("/statistics", summary="One picture of now")
     async def statistics(caller: Read) -> dict[str, Any]:
@@ -73,7 +69,7 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
         _all_tenants(caller)
         picture = front.manager.statistics()
         found: dict[str, Any] = plain(picture)
-        found["at"] = _wall(front, picture.at)
+        found["at"] = front.wall(picture.at)
         found["uptime"] = picture.at - started
         found["success_rate"] = picture.success_rate
         found["bottlenecks"] = list(picture.bottlenecks)
@@ -102,7 +98,7 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
         """The active alerts, the worst first; empty without rules."""
         _all_tenants(caller)
         return {
-            "items": [plain(alert) | {"since": _wall(front, alert.since)} for alert in front.manager.alerts]
+            "items": [plain(alert) | {"since": front.wall(alert.since)} for alert in front.manager.alerts]
         }
 
     @routes.get("/services", summary="Background workers")
@@ -135,7 +131,7 @@ def _letter_json(front: Front, letter: DeadLetter) -> dict[str, Any]:
     message = letter.message
     return {
         "id": letter.id, "route": letter.route, "service": letter.service, "attempts": letter.attempts,
-        "error": letter.error, "at": _wall(front, letter.at),
+        "error": letter.error, "at": front.wall(letter.at),
         "conversation": None if message is None else message.conversation,
         "user": None if message is None else message.user, "text": None if message is None else message.text,
     }  # fmt: skip

@@ -13,6 +13,7 @@ import trio
 from .._core.ratelimit import RateLimiter
 from .._manager import ConversationManager
 from ._keys import Caller
+from ._models import iso
 from ._settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Front:
             0.0 when it is allowed, else the seconds to wait; then nothing was counted.
         """
         return self._limiter.take("", who, trio.current_time())
+
+    def wall(self, at: float) -> str:
+        """A time of Trio's clock as ISO 8601 in UTC. O(1)."""
+        return iso(at + self.shift)
 
     def begin_draining(self) -> None:
         """Be ready for nothing new. Streams go on."""
