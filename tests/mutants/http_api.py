@@ -7,6 +7,8 @@ from .mutant import Mutant
 CHAT = "tests/http/test_chat.py"
 API = "tests/http/test_api.py"
 SOCKET = "tests/http/test_socket.py"
+BACKLOG = "tests/http/test_backlog.py"
+BOUNDS = "tests/http/test_socket_bounds.py"
 
 HTTP_API = (
     Mutant(
@@ -61,8 +63,8 @@ HTTP_API = (
         "a client that was cut off loses frames",
         "resume",
         "http/_peer.py",
-        "        self._socket, self._sent, self.gone = socket, last_seen, None\n",
-        "        self._socket, self._sent, self.gone = socket, self.seq, None\n",
+        "        if not self._backlog.rewind(last_seen):\n",
+        "        if not self._backlog.rewind(self.seq):\n",
         (SOCKET,),
     ),
     Mutant(
@@ -77,7 +79,7 @@ HTTP_API = (
         "pieces pile up for a slow reader",
         "G8",
         "http/_peer.py",
-        "        while self.seq - self._sent >= _AHEAD and not self.over.is_set():\n",
+        "        while self._backlog.full and not self.over.is_set():\n",
         "        while False:\n",
         (SOCKET,),
     ),
@@ -112,5 +114,61 @@ HTTP_API = (
         "        if name not in KINDS:\n",
         "        if False:\n",
         (API,),
+    ),
+    Mutant(
+        "frames kept for a client may be of any length",
+        "memory",
+        "http/_backlog.py",
+        "(self.size > BYTES and len(self._kept) > 1)",
+        "False",
+        (BACKLOG,),
+    ),
+    Mutant(
+        "garbage goes on for ever",
+        "cost",
+        "http/_socket.py",
+        "                if self._invalid >= _INVALID:\n",
+        "                if False:\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "a client has any number of open turns",
+        "cost",
+        "http/_socket.py",
+        "                if peer.open >= most:\n",
+        "                if False:\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "a made-up type is echoed",
+        "privacy",
+        "http/_frames.py",
+        '    if kind in ("union_tag_invalid", "union_tag_not_found"):\n',
+        "    if False:\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "garbage does not count",
+        "cost",
+        "http/_socket.py",
+        "                wait = self._front.take(self._limited)\n",
+        "                self._parse(text)\n                wait = self._front.take(self._limited)\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "conversations of a client are remembered for ever",
+        "memory",
+        "http/_peer.py",
+        "    if len(known) > KNOWN:\n",
+        "    if False:\n",
+        (BACKLOG,),
+    ),
+    Mutant(
+        "who is sent away keeps its socket",
+        "cost",
+        "http/_socket.py",
+        "                    await self._close()  # now, not when the client may not come back any more\n",
+        "",
+        (BOUNDS,),
     ),
 )
