@@ -171,4 +171,12 @@ HTTP_API = (
         "",
         (BOUNDS,),
     ),
+    Mutant(
+        "a tenant's key reads the metrics of all",
+        "tenants",
+        "http/_metrics.py",
+        "        check_figures(caller)\n",
+        "",
+        ("tests/http/test_auth_matrix.py",),
+    ),
 )

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse, Response
 
 from .._books import DeadLetter
-from ._access import check_unbound, needs, visible
+from ._access import check_figures, needs, visible
 from ._front import Front
 from ._keys import Caller, Keys
 from ._models import problems
@@ -58,15 +58,11 @@ def router(front: Front) -> APIRouter:
     return routes
 
 
-def _all_tenants(caller: Caller) -> None:
-    check_unbound(caller, "these figures are of all tenants together.")
-
-
 def _pictures(front: Front, routes: APIRouter, started: float) -> None:
     @routes.get("/statistics", summary="One picture of now")
     async def statistics(caller: Read) -> dict[str, Any]:
         """Everything that `manager.statistics()` has."""
-        _all_tenants(caller)
+        check_figures(caller)
         picture = front.manager.statistics()
         found: dict[str, Any] = plain(picture)
         found["at"] = front.wall(picture.at)
@@ -85,7 +81,7 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
         ] = "1",
     ) -> dict[str, Any]:
         """Columns of equal length, a value for each second or minute that is over."""
-        _all_tenants(caller)
+        check_figures(caller)
         found = front.manager.trends(int(step))
         columns: dict[str, Any] = plain(found)
         for name in ("step", "epoch"):
@@ -96,7 +92,7 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
     @routes.get("/alerts", summary="What somebody should look at")
     async def alerts(caller: Read) -> dict[str, Any]:
         """The active alerts, the worst first; empty without rules."""
-        _all_tenants(caller)
+        check_figures(caller)
         return {
             "items": [plain(alert) | {"since": front.wall(alert.since)} for alert in front.manager.alerts]
         }
@@ -104,7 +100,7 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
     @routes.get("/services", summary="Background workers")
     async def services(caller: Read) -> dict[str, Any]:
         """The figures of each service."""
-        _all_tenants(caller)
+        check_figures(caller)
         found = front.manager.statistics().services
         return {"items": [plain(one) | {"name": name} for name, one in found.items()]}
 
@@ -113,7 +109,7 @@ def _settings(front: Front, routes: APIRouter) -> None:
     @routes.get("/settings", summary="The settings in force")
     async def settings(caller: Read) -> dict[str, Any]:
         """Of the manager and of the front end; never keys."""
-        _all_tenants(caller)
+        check_figures(caller)
         own = {
             field.name: plain(getattr(front.settings, field.name))
             for field in attrs.fields(type(front.settings))
