@@ -8,6 +8,7 @@ CHAT = "tests/http/test_chat.py"
 API = "tests/http/test_api.py"
 SOCKET = "tests/http/test_socket.py"
 BACKLOG = "tests/http/test_backlog.py"
+KEYS = "tests/http/test_keys_reload.py"
 BOUNDS = "tests/http/test_socket_bounds.py"
 
 HTTP_API = (
@@ -178,5 +179,29 @@ HTTP_API = (
         "        check_figures(caller)\n",
         "",
         ("tests/http/test_auth_matrix.py",),
+    ),
+    Mutant(
+        "a broken file of keys lets nobody in",
+        "availability",
+        "http/_reload.py",
+        "        return stamp, None if stamp is None and seen is None else str(error)\n",
+        "        return stamp, Keys()\n",
+        (KEYS,),
+    ),
+    Mutant(
+        "a stream outlives its key",
+        "access",
+        "http/_events.py",
+        "        await self._front.revoked(caller)\n",
+        "        await trio.sleep_forever()\n",
+        (KEYS,),
+    ),
+    Mutant(
+        "a WebSocket outlives a key that was made anew",
+        "access",
+        "http/_keys.py",
+        "        key = self._by_id.get(caller.key)\n",
+        "        key = next((k for k in self if k.name == caller.name), None)\n",
+        (KEYS,),
     ),
 )

@@ -96,8 +96,9 @@ class _Talk:
 
     async def _outlast(self, peer: Peer) -> None:
         """Wait until the client may not come back any more."""
-        while not (peer.over.is_set() or self._front.drained.is_set()):
-            left = self._front.settings.resume_window
+        front = self._front
+        while front.admits(peer.caller) and not (peer.over.is_set() or front.drained.is_set()):
+            left = front.settings.resume_window
             if peer.gone is not None:
                 left += peer.gone - trio.current_time()
                 if left <= 0:
@@ -138,6 +139,7 @@ class _Talk:
             self._scope = nursery.cancel_scope
             nursery.start_soon(self._write)
             nursery.start_soon(self._say_farewell)
+            nursery.start_soon(self._end_revoked)
             await self._read()
             nursery.cancel_scope.cancel()
 
@@ -150,6 +152,12 @@ class _Talk:
                     return
                 self._peer.sent(self, frame)
         self._code = 1008
+        self._scope.cancel()
+
+    async def _end_revoked(self) -> None:
+        await self._front.revoked(self._caller)
+        self._code, self._why = 1008, "the key is not valid any more"
+        self._peer.end()
         self._scope.cancel()
 
     async def _say_farewell(self) -> None:
