@@ -9,6 +9,7 @@ API = "tests/http/test_api.py"
 SOCKET = "tests/http/test_socket.py"
 BACKLOG = "tests/http/test_backlog.py"
 KEYS = "tests/http/test_keys_reload.py"
+OPENAPI = "tests/http/test_openapi.py"
 BOUNDS = "tests/http/test_socket_bounds.py"
 
 HTTP_API = (
@@ -203,5 +204,21 @@ HTTP_API = (
         "        key = self._by_id.get(caller.key)\n",
         "        key = next((k for k in self if k.name == caller.name), None)\n",
         (KEYS,),
+    ),
+    Mutant(
+        "the description names the scope of another endpoint",
+        "description",
+        "http/_examples.py",
+        '    "GET /api/v1/export": About("admin", ',
+        '    "GET /api/v1/export": About("read", ',
+        (OPENAPI,),
+    ),
+    Mutant(
+        "an example that the endpoint never gives",
+        "description",
+        "http/_examples.py",
+        '_json({"waiting": 2, "running": 1})',
+        '_json({"waiting": 2})',
+        (OPENAPI,),
     ),
 )

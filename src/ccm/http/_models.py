@@ -221,6 +221,14 @@ _PROBLEM = {
         "instance": {"type": "string"},
         "reason": {"type": "string", "description": "one word for programs"},
         "retry_after": {"type": "number", "description": "seconds"},
+        "errors": {
+            "type": "array",
+            "description": "fields that are not what they must be",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
     },
 }
 
