@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trio
 
 import ccm
+from ccm._core.alerts import Alert
 from ccm.http import Keys, Settings, _history
 from ccm.http._frames import BadFrame, parse
+from ccm.http._live import event_json
 
 from .chat_bot import ONCE, Bot
 from .live import Answer, Live, echo, in_thread
@@ -207,6 +210,46 @@ def test_events_are_told_live_and_end_with_a_farewell(server: Live) -> None:
         server.do(server.front.begin_farewell)
         rest = file.read()
         assert b"event: farewell" in rest
+
+
+def test_times_of_events_are_those_of_the_world(server: Live) -> None:
+    before = datetime.now(UTC)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(b"GET /api/v1/events?kinds=Ended,%20AlertRaised HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        file = client.makefile("rb")
+        while b"listening" not in file.readline():
+            pass
+        say(server, "hello", conversation="c1")
+        while not (line := file.readline()).startswith(b"data: "):
+            pass
+    told = json.loads(line.removeprefix(b"data: "))
+    at = datetime.fromisoformat(told["at"])
+    assert at.utcoffset() == timedelta(0)
+    # Both clocks count on, but they are read one after the other.
+    assert before - timedelta(seconds=1) <= at <= datetime.now(UTC) + timedelta(seconds=1)
+    assert 0 <= told["served"] < 10, "spans stay seconds"
+
+
+def test_every_time_in_an_event_is_told_as_one(server: Live) -> None:
+    wall = server.front.wall
+    paused = event_json(ccm.events.ProviderPaused(1.0, "p", 2.0), wall)
+    assert (paused["at"], paused["until"]) == (wall(1.0), wall(2.0))
+    alert = Alert(kind="wait", subject="NORMAL", level="warning", value=3.0, threshold=2.0, since=5.0)
+    raised = event_json(ccm.events.AlertRaised(6.0, alert), wall)
+    assert raised["alert"]["since"] == wall(5.0)
+    assert raised["alert"]["value"] == 3.0
+    assert event_json(ccm.events.Stuck(1.0, 1, "c", "r", 4.0), wall)["since"] == 4.0
+    assert event_json(ccm.events.Lagged(1.0, 7), wall) == {"at": wall(1.0), "missed": 7}
+    assert wall(float("inf")).startswith("9999-")
+
+
+@pytest.mark.parametrize("kinds", ["Endet", "Ended,", "Ended,accepted", ",", "Event", "Lagged"])
+def test_a_kind_of_event_that_does_not_exist_is_named(server: Live, kinds: str) -> None:
+    answer = server.get(f"/api/v1/events?kinds={kinds}")
+    assert (answer.status, answer.json["reason"]) == (422, "kinds")
+    wrong = next(name for name in kinds.split(",") if name != "Ended")
+    assert repr(wrong) in answer.json["detail"]
+    assert set(answer.json["kinds"]) == set(ccm.events.__all__) - {"Event", "Lagged"}
 
 
 def test_probes(server: Live) -> None:

@@ -7,6 +7,10 @@ from .mutant import Mutant
 CHAT = "tests/http/test_chat.py"
 API = "tests/http/test_api.py"
 SOCKET = "tests/http/test_socket.py"
+BACKLOG = "tests/http/test_backlog.py"
+KEYS = "tests/http/test_keys_reload.py"
+OPENAPI = "tests/http/test_openapi.py"
+BOUNDS = "tests/http/test_socket_bounds.py"
 
 HTTP_API = (
     Mutant(
@@ -167,8 +171,8 @@ HTTP_API = (
         "a client that was cut off loses frames",
         "resume",
         "http/_peer.py",
-        "        self._socket, self._sent, self.gone = socket, last_seen, None\n",
-        "        self._socket, self._sent, self.gone = socket, self.seq, None\n",
+        "        if not self._backlog.rewind(last_seen):\n",
+        "        if not self._backlog.rewind(self.seq):\n",
         (SOCKET,),
     ),
     Mutant(
@@ -183,7 +187,7 @@ HTTP_API = (
         "pieces pile up for a slow reader",
         "G8",
         "http/_peer.py",
-        "        while self.seq - self._sent >= _AHEAD and not self.over.is_set():\n",
+        "        while self._backlog.full and not self.over.is_set():\n",
         "        while False:\n",
         (SOCKET,),
     ),
@@ -202,5 +206,125 @@ HTTP_API = (
         '        front.audit(caller, "forget", user=user, erased=erased)\n',
         "",
         (API,),
+    ),
+    Mutant(
+        "times of events are of a clock that nobody has",
+        "times",
+        "http/_live.py",
+        "        field.name: wall(found) if field.name in times else _plain(found, wall)\n",
+        "        field.name: _plain(found, wall)\n",
+        (API,),
+    ),
+    Mutant(
+        "a kind of event that does not exist is waited for",
+        "input",
+        "http/_live.py",
+        "        if name not in KINDS:\n",
+        "        if False:\n",
+        (API,),
+    ),
+    Mutant(
+        "frames kept for a client may be of any length",
+        "memory",
+        "http/_backlog.py",
+        "(self.size > BYTES and len(self._kept) > 1)",
+        "False",
+        (BACKLOG,),
+    ),
+    Mutant(
+        "garbage goes on for ever",
+        "cost",
+        "http/_socket.py",
+        "                if self._invalid >= _INVALID:\n",
+        "                if False:\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "a client has any number of open turns",
+        "cost",
+        "http/_socket.py",
+        "                if peer.open >= most:\n",
+        "                if False:\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "a made-up type is echoed",
+        "privacy",
+        "http/_frames.py",
+        '    if kind in ("union_tag_invalid", "union_tag_not_found"):\n',
+        "    if False:\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "garbage does not count",
+        "cost",
+        "http/_socket.py",
+        "                wait = self._front.take(self._limited)\n",
+        "                self._parse(text)\n                wait = self._front.take(self._limited)\n",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "conversations of a client are remembered for ever",
+        "memory",
+        "http/_peer.py",
+        "    if len(known) > KNOWN:\n",
+        "    if False:\n",
+        (BACKLOG,),
+    ),
+    Mutant(
+        "who is sent away keeps its socket",
+        "cost",
+        "http/_socket.py",
+        "                    await self._close()  # now, not when the client may not come back any more\n",
+        "",
+        (BOUNDS,),
+    ),
+    Mutant(
+        "a tenant's key reads the metrics of all",
+        "tenants",
+        "http/_metrics.py",
+        "        check_figures(caller)\n",
+        "",
+        ("tests/http/test_auth_matrix.py",),
+    ),
+    Mutant(
+        "a broken file of keys lets nobody in",
+        "availability",
+        "http/_reload.py",
+        "        return stamp, None if stamp is None and seen is None else str(error)\n",
+        "        return stamp, Keys()\n",
+        (KEYS,),
+    ),
+    Mutant(
+        "a stream outlives its key",
+        "access",
+        "http/_events.py",
+        "        await self._front.revoked(caller)\n",
+        "        await trio.sleep_forever()\n",
+        (KEYS,),
+    ),
+    Mutant(
+        "a WebSocket outlives a key that was made anew",
+        "access",
+        "http/_keys.py",
+        "        key = self._by_id.get(caller.key)\n",
+        "        key = next((k for k in self if k.name == caller.name), None)\n",
+        (KEYS,),
+    ),
+    Mutant(
+        "the description names the scope of another endpoint",
+        "description",
+        "http/_examples.py",
+        '    "GET /api/v1/export": About("admin", ',
+        '    "GET /api/v1/export": About("read", ',
+        (OPENAPI,),
+    ),
+    Mutant(
+        "an example that the endpoint never gives",
+        "description",
+        "http/_examples.py",
+        '_json({"waiting": 2, "running": 1})',
+        '_json({"waiting": 2})',
+        (OPENAPI,),
     ),
 )

@@ -19,8 +19,8 @@ def add_to(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "keys",
         help="API keys of a server: new, list, revoke",
-        description="Looks after the file of API keys that 'ccm serve --keys' reads when it starts. The file "
-        "holds fingerprints: a key is shown once, when it is made.",
+        description="Looks after the file of API keys that 'ccm serve --keys' reads, also while it runs. "
+        "The file holds fingerprints: a key is shown once, when it is made.",
     )
     parts = parser.add_subparsers(metavar="WHAT", required=True)
     for name, function, text in (
@@ -87,7 +87,7 @@ def _new(arguments: argparse.Namespace) -> int:
         return OK
     say(f"a key for {key.name!r} with {_scopes(key)}; it is shown this once, the file has its fingerprint:")
     print(secret)
-    say(f"start the server again with --keys {arguments.file} to let it in")
+    say(f"'ccm serve --keys {arguments.file}' lets it in, a running one in a second")
     return OK
 
 
@@ -123,9 +123,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"revoked": arguments.name, "left": len(left)})
     else:
-        say(
-            f"revoked {arguments.name!r}, {len(left)} left; a server that runs knows it until it is restarted"
-        )
+        say(f"revoked {arguments.name!r}, {len(left)} left; a server that runs follows in a second")
     return OK
 
 

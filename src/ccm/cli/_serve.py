@@ -53,7 +53,8 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--keys", metavar="FILE",
-        help="API keys, made with 'ccm keys new FILE'; needed for every --host but this machine's own",
+        help="API keys, made with 'ccm keys new FILE'; needed for every --host but this machine's own; "
+        "read again when it changes",
     )  # fmt: skip
     parser.add_argument(
         "--origin", action="append", default=[], metavar="URL",

@@ -64,6 +64,11 @@ def check_unbound(caller: Caller, why: str) -> None:
         raise ProblemError(403, why, reason="tenant")
 
 
+def check_figures(caller: Caller) -> None:
+    """403 to a key of one tenant, for figures of the whole service."""
+    check_unbound(caller, "these figures are of all tenants together.")
+
+
 def visible(caller: Caller, tenant: str) -> bool:
     """Whether the caller may know that something of this tenant exists; to others it is a 404."""
     return caller.tenant is None or caller.tenant == tenant

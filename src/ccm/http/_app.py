@@ -12,6 +12,7 @@ from . import (
     _history,
     _live,
     _metrics,
+    _openapi,
     _page,
     _probes,
     _problems,
@@ -49,4 +50,5 @@ def create_app(manager: ConversationManager, settings: Settings | None = None) -
     _problems.install(inner)
     for part in _PARTS:
         inner.include_router(part.router(front))
+    _openapi.install(inner)
     return Guard(inner, front)

@@ -10,6 +10,7 @@ import trio
 from starlette.responses import Response
 
 from ._front import Front
+from ._keys import Caller
 
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment is sent, so that proxies keep the connection."""
@@ -43,7 +44,8 @@ class Channel:
 
 @final
 class EventStream(Response):
-    """The response: `talk(channel)` sends events until it returns, or the front end says farewell.
+    """The response: `talk(channel)` sends events until it returns, its key is revoked, or the front end says
+    farewell.
 
     An async generator would be left to the garbage collector when the client goes away in the middle of a
     send; this is cancelled with the request.
@@ -61,9 +63,14 @@ class EventStream(Response):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_alive, channel)
             nursery.start_soon(self._say_farewell, channel, nursery.cancel_scope)
+            nursery.start_soon(self._end_revoked, scope["ccm.caller"], nursery.cancel_scope)
             await self._talk(channel)
             nursery.cancel_scope.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _end_revoked(self, caller: Caller, scope: trio.CancelScope) -> None:
+        await self._front.revoked(caller)
+        scope.cancel()
 
     @staticmethod
     async def _keep_alive(channel: Channel) -> None:

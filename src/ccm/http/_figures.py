@@ -14,10 +14,10 @@ from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import JSONResponse, Response
 
 from .._books import DeadLetter
-from ._access import check_unbound, needs, visible
+from ._access import check_figures, needs, visible
 from ._front import Front
 from ._keys import Caller, Keys
-from ._models import iso, problems
+from ._models import problems
 from ._problems import missing
 
 Read = Annotated[Caller, Depends(needs("read"))]
@@ -58,22 +58,14 @@ def router(front: Front) -> APIRouter:
     return routes
 
 
-def _all_tenants(caller: Caller) -> None:
-    check_unbound(caller, "these figures are of all tenants together.")
-
-
-def _wall(front: Front, at: float) -> str:
-    return iso(at + front.shift)
-
-
 def _pictures(front: Front, routes: APIRouter, started: float) -> None:
     @routes.get("/statistics", summary="One picture of now")
     async def statistics(caller: Read) -> dict[str, Any]:
         """Everything that `manager.statistics()` has."""
-        _all_tenants(caller)
+        check_figures(caller)
         picture = front.manager.statistics()
         found: dict[str, Any] = plain(picture)
-        found["at"] = _wall(front, picture.at)
+        found["at"] = front.wall(picture.at)
         found["uptime"] = picture.at - started
         found["success_rate"] = picture.success_rate
         found["bottlenecks"] = list(picture.bottlenecks)
@@ -89,7 +81,7 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
         ] = "1",
     ) -> dict[str, Any]:
         """Columns of equal length, a value for each second or minute that is over."""
-        _all_tenants(caller)
+        check_figures(caller)
         found = front.manager.trends(int(step))
         columns: dict[str, Any] = plain(found)
         for name in ("step", "epoch"):
@@ -100,15 +92,15 @@ def _pictures(front: Front, routes: APIRouter, started: float) -> None:
     @routes.get("/alerts", summary="What somebody should look at")
     async def alerts(caller: Read) -> dict[str, Any]:
         """The active alerts, the worst first; empty without rules."""
-        _all_tenants(caller)
+        check_figures(caller)
         return {
-            "items": [plain(alert) | {"since": _wall(front, alert.since)} for alert in front.manager.alerts]
+            "items": [plain(alert) | {"since": front.wall(alert.since)} for alert in front.manager.alerts]
         }
 
     @routes.get("/services", summary="Background workers")
     async def services(caller: Read) -> dict[str, Any]:
         """The figures of each service."""
-        _all_tenants(caller)
+        check_figures(caller)
         found = front.manager.statistics().services
         return {"items": [plain(one) | {"name": name} for name, one in found.items()]}
 
@@ -117,7 +109,7 @@ def _settings(front: Front, routes: APIRouter) -> None:
     @routes.get("/settings", summary="The settings in force")
     async def settings(caller: Read) -> dict[str, Any]:
         """Of the manager and of the front end; never keys."""
-        _all_tenants(caller)
+        check_figures(caller)
         own = {
             field.name: plain(getattr(front.settings, field.name))
             for field in attrs.fields(type(front.settings))
@@ -135,7 +127,7 @@ def _letter_json(front: Front, letter: DeadLetter) -> dict[str, Any]:
     message = letter.message
     return {
         "id": letter.id, "route": letter.route, "service": letter.service, "attempts": letter.attempts,
-        "error": letter.error, "at": _wall(front, letter.at),
+        "error": letter.error, "at": front.wall(letter.at),
         "conversation": None if message is None else message.conversation,
         "user": None if message is None else message.user, "text": None if message is None else message.text,
     }  # fmt: skip

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from ._json import json_error
 from ._models import ChatIn, Key, Short, Tenant, Text, _In
 
-Ref = Annotated[str, Field(max_length=200)] | int | None
+_WHOLE = 2**53  # what JSON's readers agree on; longer numbers could not even be written back
+Ref = Annotated[str, Field(max_length=200)] | Annotated[int, Field(ge=-_WHOLE, le=_WHOLE)] | None
 
 
 class Hello(_In):
@@ -17,7 +19,7 @@ class Hello(_In):
 
     type: Literal["hello"]
     resume: str | None = Field(None, max_length=100)
-    last_seen: int = Field(0, ge=0)
+    last_seen: int = Field(0, ge=0, le=_WHOLE)
 
 
 class Say(ChatIn):
@@ -71,6 +73,7 @@ class Ping(_In):
 
 Frame = Hello | Say | Edit | Retract | Stop | Typing | Ping
 _FRAMES: TypeAdapter[Frame] = TypeAdapter(Annotated[Frame, Field(discriminator="type")])
+_TYPES = [kind.model_fields["type"].annotation.__args__[0] for kind in get_args(Frame)]
 
 
 class BadFrame(ValueError):
@@ -80,6 +83,32 @@ class BadFrame(ValueError):
         super().__init__(detail)
         self.detail = detail
         self.ref = ref
+
+
+_REF = re.compile(r'"ref"\s*:\s*(?:"([^"\\]{0,200})"|(-?[0-9]{1,15})(?![0-9.eE]))', re.ASCII)
+
+
+def ref_of(text: str) -> str | int | None:
+    """The `ref` of a frame that is refused unread: found, not parsed, for a fraction of the cost. O(length).
+
+    It may be one inside of the frame's metadata. That concerns nobody but the client.
+    """
+    found = _REF.search(text)
+    if found is None:
+        return None
+    return int(found[2]) if found[1] is None else found[1]
+
+
+def _reason(error: ValidationError) -> str:
+    """What is wrong first, in words of ours: names and values that the client made up are not among them."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    kind, place = first["type"], first["loc"]
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return f"type must be one of {', '.join(_TYPES)}"
+    if kind == "extra_forbidden":
+        return f"{place[0]}: it has a member that is not known"
+    words = str(first["msg"])
+    return f"{'.'.join(str(part) for part in place)}: {words}" if place else words
 
 
 def parse(data: str | bytes, max_depth: int) -> Frame:
@@ -95,8 +124,6 @@ def parse(data: str | bytes, max_depth: int) -> Frame:
     try:
         return _FRAMES.validate_json(raw)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadFrame(f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise BadFrame(_reason(error)) from None
     except RecursionError:
         raise BadFrame("it is nested too deeply") from None

@@ -12,7 +12,8 @@ import trio
 # The same sliding window as for messages; there is no public name for it.
 from .._core.ratelimit import RateLimiter
 from .._manager import ConversationManager
-from ._keys import Caller
+from ._keys import Caller, Keys
+from ._models import iso
 from ._settings import Settings
 
 if TYPE_CHECKING:
@@ -28,19 +29,24 @@ class Front:
     Attributes:
         manager: answers the messages.
         settings: what is let in.
+        keys: who may ask, now: `settings.keys`, or what was read later from their file.
         draining: whether the shutdown has begun: `/readyz` says so, new messages are refused.
         shift: what turns Trio's time into seconds since 1970.
         exchanges: the messages that came this way.
         drained: set when streams are to say farewell and end: no turn runs any more, or time is up.
     """
 
-    __slots__ = ("_limiter", "drained", "draining", "exchanges", "manager", "settings", "shift")
+    __slots__ = (
+        "_limiter", "_new_keys", "drained", "draining", "exchanges", "keys", "manager", "settings", "shift",
+    )  # fmt: skip
 
     exchanges: Exchanges
 
     def __init__(self, manager: ConversationManager, settings: Settings) -> None:
         self.manager = manager
         self.settings = settings
+        self.keys = settings.keys
+        self._new_keys = trio.Event()
         self.shift = time.time() - trio.current_time()
         self.draining = False
         self.drained = trio.Event()
@@ -56,6 +62,26 @@ class Front:
             0.0 when it is allowed, else the seconds to wait; then nothing was counted.
         """
         return self._limiter.take("", who, trio.current_time())
+
+    def replace_keys(self, keys: Keys) -> None:
+        """From now on these keys count; streams of keys that are gone end."""
+        self.keys = keys
+        self._new_keys.set()
+        self._new_keys = trio.Event()
+
+    def admits(self, caller: Caller) -> bool:
+        """Whether the key with which somebody came still gives what it gave then. O(1)."""
+        return self.keys is None or self.keys.still(caller)
+
+    async def revoked(self, caller: Caller) -> None:
+        """Wait until the key of this caller is revoked, or may do something else."""
+        await trio.lowlevel.checkpoint()
+        while self.admits(caller):
+            await self._new_keys.wait()
+
+    def wall(self, at: float) -> str:
+        """A time of Trio's clock as ISO 8601 in UTC. O(1)."""
+        return iso(at + self.shift)
 
     def begin_draining(self) -> None:
         """Be ready for nothing new. Streams go on."""

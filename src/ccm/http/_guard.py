@@ -114,7 +114,7 @@ class Guard:
             raise _Refusal(problem, close=True)
         if self.requests > settings.max_connections:
             raise _Refusal(_full("requests"), close=True)
-        if settings.keys is None:
+        if self.front.keys is None:
             self._check_local(asked)
         site, mode = asked.headers.get(b"sec-fetch-site"), asked.headers.get(b"sec-fetch-mode")
         if foreign(asked.origin, site, mode, asked.host, self._origins):
@@ -143,7 +143,7 @@ class Guard:
 
     def _caller(self, asked: Asked) -> Caller:
         """Whose key it carries, within the rate limit."""
-        keys, client = self.front.settings.keys, asked.scope.get("client")
+        keys, client = self.front.keys, asked.scope.get("client")
         address = client[0] if client else ""
         if keys is None:
             caller, limited = LOCAL, f"address {address}"

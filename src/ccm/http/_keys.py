@@ -43,11 +43,13 @@ class Caller:
         name: of the key; "local" when there are no keys.
         tenant: the only tenant whose data it may touch; None is every tenant.
         scopes: what it may do: "chat" (send, cancel), "read" (look), "admin" (all of it).
+        key: public id of the key; "" without keys. Callers with equal rights are equal whatever their keys.
     """
 
     name: str
     tenant: str | None
     scopes: frozenset[str]
+    key: str = attrs.field(default="", eq=False)
 
     def may(self, scope: str) -> bool:
         """Whether it may do what `scope` stands for."""
@@ -112,7 +114,7 @@ class Key:
     @property
     def caller(self) -> Caller:
         """Who uses this key."""
-        return Caller(self.name, self.tenant, self.scopes)
+        return Caller(self.name, self.tenant, self.scopes, self.id)
 
     def _lines(self) -> Iterator[str]:
         yield "[[key]]"
@@ -126,6 +128,19 @@ class Key:
         yield ""
 
 
+Stamp = tuple[int, int, int, int]
+
+
+def stamp_of(file: Path) -> Stamp:
+    """What differs when a file was changed or replaced: its mode, inode, time and size.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    found = file.stat()
+    return found.st_mode, found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def _fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
@@ -136,11 +151,17 @@ class Keys:
 
     Args:
         keys: the keys; no two may have the same id or name.
+
+    Attributes:
+        file: where they were read; a server looks there for newer ones. None: nowhere.
+        stamp: what `stamp_of(file)` was then.
     """
 
-    __slots__ = ("_by_id",)
+    __slots__ = ("_by_id", "file", "stamp")
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
+        self.file: Path | None = None
+        self.stamp: Stamp | None = None
         self._by_id: dict[str, Key] = {}
         names = set()
         for key in keys:
@@ -186,6 +207,11 @@ class Keys:
             return key.caller
         return None
 
+    def still(self, caller: Caller) -> bool:
+        """Whether the key with which this caller came is here, and gives it the same rights. O(1)."""
+        key = self._by_id.get(caller.key)
+        return key is not None and key.caller == caller
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file of keys.
@@ -195,16 +221,20 @@ class Keys:
             ConfigError: it is no file of keys, or others than its owner could change it.
         """
         file = Path(path)
-        mode = file.stat().st_mode
+        stamp = stamp_of(file)  # before it is read: what is written meanwhile is a change
+        mode = stamp[0]
         if os.name == "posix" and mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise refuse("keys file", str(file), f"writable by its owner alone (chmod 600 {file})")
         try:
             data = tomllib.loads(file.read_text(encoding="utf-8"))
             if set(data) - {"key"}:
                 raise ValueError(f"unknown entries {sorted(set(data) - {'key'})!r}")
-            return cls(Key(**entry) for entry in data.get("key", ()))
+            keys = cls(Key(**entry) for entry in data.get("key", ()))
         except (TypeError, ValueError) as error:
-            raise refuse("keys file", str(file), f"a file that `ccm keys` wrote ({error})") from None
+            reason = _SHAPE.sub("ccm_...", str(error))  # somebody may have pasted a key into it
+            raise refuse("keys file", str(file), f"a file that `ccm keys` wrote ({reason})") from None
+        keys.file, keys.stamp = file.absolute(), stamp
+        return keys
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them to a file, whole or not at all; only its owner may read it."""

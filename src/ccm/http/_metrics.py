@@ -28,7 +28,8 @@ from starlette.responses import Response
 from .._core.histogram import LatencySummary
 from .._errors import Reason
 from .._statistics import Statistics
-from ._access import needs
+from ._access import check_figures, needs
+from ._keys import Caller
 
 if TYPE_CHECKING:
     from .._manager import ConversationManager
@@ -232,17 +233,23 @@ def registry_of(manager: ConversationManager) -> CollectorRegistry:
 
 
 def router(front: Front) -> APIRouter:
-    """GET /metrics, for callers with the scope `read`."""
+    """GET /metrics, for callers with the scope `read` that are bound to no tenant."""
     api, registry = APIRouter(), registry_of(front.manager)
 
     example = {"text/plain": {"example": "ccm_running_turns 3.0\n"}}
 
     @api.get(
-        "/metrics", tags=["operations"], dependencies=[Depends(needs("read"))], response_class=Response,
+        "/metrics", tags=["operation"], response_class=Response,
         summary="Figures for Prometheus", responses={**problems(), 200: {"content": example}},
     )  # fmt: skip
-    async def metrics(accept: Annotated[str | None, Header()] = None) -> Response:
-        """All figures in Prometheus' text format, or OpenMetrics if that is asked for."""
+    async def metrics(
+        caller: Annotated[Caller, Depends(needs("read"))], accept: Annotated[str | None, Header()] = None
+    ) -> Response:
+        """All figures in Prometheus' text format, or OpenMetrics if that is asked for.
+
+        They are of all tenants, so a key of one tenant gets a 403.
+        """
+        check_figures(caller)
         encode, kind = choose_encoder(accept or "")
         return Response(encode(registry), media_type=kind)
 

@@ -226,6 +226,14 @@ _PROBLEM = {
         "instance": {"type": "string"},
         "reason": {"type": "string", "description": "one word for programs"},
         "retry_after": {"type": "number", "description": "seconds"},
+        "errors": {
+            "type": "array",
+            "description": "fields that are not what they must be",
+            "items": {
+                "type": "object",
+                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
     },
 }
 
@@ -242,6 +250,13 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+_LAST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
+
 def iso(seconds: float) -> str:
-    """A time as ISO 8601 in UTC. O(1)."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A time as ISO 8601 in UTC, at most the year 9999. O(1)."""
+    return (
+        datetime.fromtimestamp(min(seconds, _LAST), UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import secrets
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
 import trio
 
+from ._backlog import Backlog, Numbered
 from ._keys import Caller
 
-MOST = 1000
-"""Frames that are kept for one client; who falls further behind has to begin anew."""
-_AHEAD = 100
+KNOWN = 1000
+"""Conversations, and messages, of one client that are remembered: the last ones."""
 
 
 @final
 class Peer:
     """The frames for one client, numbered, and the socket that has them sent at the moment.
 
-    Invariant: `_frames` are the last ones, with rising numbers that end with `seq`; `gone` is since when
-    there has been no socket; `_talking` is how many blocks of `talking` are open.
+    Invariant: `gone` is since when there has been no socket; `open` is how many blocks of `talking` are open;
+    `spoken` and `ids` hold at most `KNOWN` entries.
 
     Attributes:
         token: whoever has it may go on as this client.
         caller: who it is.
-        spoken: conversations in which it has said something.
-        ids: the tenants of its messages, by their ids.
+        spoken: conversations in which it has said something lately.
+        ids: the tenants of its last messages, by their ids.
+        open: its messages that are not answered yet.
         turns: where its turns live: with the socket that it came with first.
         over: set when it may not be resumed any more.
     """
@@ -38,44 +38,56 @@ class Peer:
         self.caller = caller
         self.spoken: dict[str, None] = {}
         self.ids: dict[str, str] = {}
-        self.seq = 0
+        self.open = 0
         self.gone: float | None = None
         self.over = trio.Event()
         self.turns: trio.Nursery | None = None
-        self._frames: deque[dict[str, Any]] = deque(maxlen=MOST)
-        self._sent = 0
+        self._backlog = Backlog()
         self._socket: object = None
         self._news = trio.Event()
         self._room = trio.Event()
-        self._talking = 0
+
+    @property
+    def seq(self) -> int:
+        """Number of the last frame."""
+        return self._backlog.seq
+
+    def remember(self, conversation: str, id: str, tenant: str) -> None:
+        """It has said something. O(1)."""
+        _keep(self.spoken, conversation, None)
+        _keep(self.ids, id, tenant)
 
     def put(self, **frame: Any) -> None:
-        """Have a frame sent. O(1)."""
-        self.seq += 1
-        self._frames.append({**frame, "seq": self.seq})
+        """Have a frame sent. O(length)."""
+        self._backlog.put(frame)
         self._news.set()
 
+    def hint(self, **frame: Any) -> None:
+        """The same for what may be left out: a client that is behind is not told. O(length)."""
+        if not self._backlog.full:
+            self.put(**frame)
+
     async def put_slowly(self, **frame: Any) -> None:
-        """The same for a piece of a reply: wait for a client that reads slowly, or is away."""
+        """The same for what may be long: wait for a client that reads slowly, or is away."""
         await trio.lowlevel.checkpoint()
-        while self.seq - self._sent >= _AHEAD and not self.over.is_set():
+        while self._backlog.full and not self.over.is_set():
             await self._change()
         self.put(**frame)
 
     @contextmanager
     def talking(self) -> Iterator[None]:
         """A block in which something is being answered."""
-        self._talking += 1
+        self.open += 1
         try:
             yield
         finally:
-            self._talking -= 1
+            self.open -= 1
             self._room.set()
 
     async def settled(self) -> None:
         """Wait until everything is answered, and the answers are with the client's system."""
         await trio.lowlevel.checkpoint()
-        while (self._talking or self._sent < self.seq) and not self.over.is_set():
+        while (self.open or self._backlog.sent < self.seq) and not self.over.is_set():
             await self._change()
 
     async def _change(self) -> None:
@@ -86,9 +98,9 @@ class Peer:
 
     def attach(self, socket: object, last_seen: int) -> bool:
         """Have the frames after `last_seen` sent by this socket from now on; False: they are not there."""
-        if not self.seq - len(self._frames) <= last_seen <= self.seq:
+        if not self._backlog.rewind(last_seen):
             return False
-        self._socket, self._sent, self.gone = socket, last_seen, None
+        self._socket, self.gone = socket, None
         self._news.set()
         return True
 
@@ -106,23 +118,30 @@ class Peer:
         self._news.set()
         self._room.set()
 
-    async def following(self, socket: object) -> list[dict[str, Any]] | None:
+    async def following(self, socket: object) -> list[Numbered] | None:
         """The frames to be sent next; None: this socket has nothing to send any more."""
         while True:
             if self._socket is not socket or self.over.is_set():
                 await trio.lowlevel.checkpoint()
                 return None
-            if self.seq - len(self._frames) > self._sent:
+            if self._backlog.lost:
                 return None  # it fell too far behind
-            if self._sent < self.seq:
+            if frames := self._backlog.unsent():
                 await trio.lowlevel.checkpoint()
-                behind = self.seq - self._sent
-                return list(self._frames)[-behind:]
+                return frames
             self._news = trio.Event()
             await self._news.wait()
 
-    def sent(self, socket: object, seq: int) -> None:
+    def sent(self, socket: object, frame: Numbered) -> None:
         """Frames up to this one are with the client's system. O(1)."""
         if self._socket is socket:
-            self._sent = max(self._sent, seq)
+            self._backlog.note_sent(frame)
             self._room.set()
+
+
+def _keep(known: dict[str, Any], key: str, value: Any) -> None:
+    """Note it as the newest entry; the oldest goes where they are too many. O(1)."""
+    known.pop(key, None)
+    known[key] = value
+    if len(known) > KNOWN:
+        del known[next(iter(known))]

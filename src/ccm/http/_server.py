@@ -15,6 +15,7 @@ from .._manager import ConversationManager
 from ._app import create_app
 from ._guard import Guard
 from ._origins import loopback_address
+from ._reload import follow_keys
 from ._settings import Settings
 from ._signals import Signals
 from ._wire import Connections
@@ -30,7 +31,8 @@ async def serve(
 
     Open the manager around the nursery, so that it outlives the server. When cancelled, streams get
     their farewell, responses have 0.3 s, and whatever is left then is cut: also a client that
-    never reads does not hold it up. For a shutdown that lets running turns finish, call
+    never reads does not hold it up. Keys of `Keys.load(path)` are read again within two seconds when the file
+    has changed. For a shutdown that lets running turns finish, call
     `app.front.begin_draining()` and `await manager.drain(within=seconds)` before you cancel it; `run` does.
 
     Args:
@@ -55,6 +57,7 @@ async def serve(
     async with trio.open_nursery() as nursery:
         listening = trio.CancelScope()
         nursery.start_soon(_accept, connections, listeners, shield, listening, name="ccm http server")
+        nursery.start_soon(follow_keys, app.front, name="ccm http keys")
         task_status.started(_url(settings, listeners))
         try:
             await trio.sleep_forever()

@@ -46,6 +46,7 @@ class Settings:
         write_timeout: seconds a client may leave what was sent to it unread, 1 to 3600; then it is cut off.
         rate: requests of one key, or without keys of one address; None is no limit.
         max_streams: server-sent event streams and WebSockets open at a time, 1 to 100,000.
+        max_socket_turns: messages that one client of the WebSocket may have unanswered, 1 to 100,000.
         resume_window: seconds a WebSocket may be away and be taken up again, >= 0.
         farewell: seconds between the farewell to streams and their end, 0 to 10.
         log_text: whether errors are logged with their texts, which may hold what people wrote.
@@ -73,6 +74,7 @@ class Settings:
         validator=optional(instance_of(RateLimit, "a RateLimit or None")),
     )  # fmt: skip
     max_streams: int = attrs.field(default=500, validator=whole(1, 100_000))
+    max_socket_turns: int = attrs.field(default=100, validator=whole(1, 100_000))
     resume_window: float = attrs.field(default=30.0, validator=number(0))
     farewell: float = attrs.field(default=0.1, validator=number(0, 10))
     log_text: bool = attrs.field(default=False, validator=instance_of(bool, "True or False"))

@@ -20,7 +20,7 @@ from .._errors import CcmError
 from .._streaming import Restarted
 from ._access import needs, tenant_of
 from ._exchange import Exchange, refusal
-from ._frames import BadFrame, Edit, Frame, Hello, Ping, Retract, Say, Stop, Typing, parse
+from ._frames import BadFrame, Edit, Frame, Hello, Ping, Retract, Say, Stop, Typing, parse, ref_of
 from ._front import Front
 from ._keys import Caller
 from ._peer import Peer
@@ -32,6 +32,8 @@ _HELLO = 10.0
 _GOODBYE = (1000, 1001)
 _SEND = 10.0
 """Seconds for one frame to be taken by the client's system."""
+_INVALID = 20
+"""Frames in a row that are none, after which the socket is closed."""
 
 
 def router(front: Front) -> APIRouter:
@@ -60,6 +62,8 @@ class _Talk:
         self._peer: Peer
         self._scope = trio.CancelScope()
         self._code = 1000
+        self._why = ""
+        self._invalid = 0
 
     async def run(self) -> None:
         """From the hello to the end."""
@@ -83,6 +87,7 @@ class _Talk:
                     await self._talk()
                     if peer.detach(self, trio.current_time()) and self._code in _GOODBYE:
                         peer.end()
+                    await self._close()  # now, not when the client may not come back any more
                     await self._outlast(peer)
                     peer.turns.cancel_scope.cancel()
             finally:
@@ -93,8 +98,9 @@ class _Talk:
 
     async def _outlast(self, peer: Peer) -> None:
         """Wait until the client may not come back any more."""
-        while not (peer.over.is_set() or self._front.drained.is_set()):
-            left = self._front.settings.resume_window
+        front = self._front
+        while front.admits(peer.caller) and not (peer.over.is_set() or front.drained.is_set()):
+            left = front.settings.resume_window
             if peer.gone is not None:
                 left += peer.gone - trio.current_time()
                 if left <= 0:
@@ -105,7 +111,7 @@ class _Talk:
     async def _hello(self) -> Hello | None:
         with trio.move_on_after(_HELLO):  # noqa: ASYNC912
             try:
-                frame = parse(await self._receive(), self._front.settings.max_depth)
+                frame = self._parse(await self._receive())
             except BadFrame as error:
                 await self._say_wrong(error.detail)
                 return None
@@ -135,18 +141,25 @@ class _Talk:
             self._scope = nursery.cancel_scope
             nursery.start_soon(self._write)
             nursery.start_soon(self._say_farewell)
+            nursery.start_soon(self._end_revoked)
             await self._read()
             nursery.cancel_scope.cancel()
 
     async def _write(self) -> None:
         while (frames := await self._peer.following(self)) is not None:
             for frame in frames:
-                if not await self._send(frame):
+                if not await self._send_text(frame.text):
                     self._code = 1006
                     self._scope.cancel()
                     return
-                self._peer.sent(self, frame["seq"])
+                self._peer.sent(self, frame)
         self._code = 1008
+        self._scope.cancel()
+
+    async def _end_revoked(self) -> None:
+        await self._front.revoked(self._caller)
+        self._code, self._why = 1008, "the key is not valid any more"
+        self._peer.end()
         self._scope.cancel()
 
     async def _say_farewell(self) -> None:
@@ -160,30 +173,38 @@ class _Talk:
         self._scope.cancel()
 
     async def _send(self, frame: dict[str, Any]) -> bool:
+        return await self._send_text(json.dumps(frame, separators=(",", ":")))
+
+    async def _send_text(self, text: str) -> bool:
         """Send a frame; False: the client does not take it. It is not cut by a cancellation."""
         deadline = trio.current_time() + _SEND
         with trio.CancelScope(shield=True, deadline=deadline) as scope:  # noqa: ASYNC912
             try:
-                await self._socket.send_text(json.dumps(frame, separators=(",", ":"), default=str))
+                await self._socket.send_text(text)
             except (WebSocketDisconnect, RuntimeError, OSError, trio.BrokenResourceError):
                 return False
         return not scope.cancelled_caught
 
-    async def _receive(self) -> str:
+    async def _receive(self) -> str | None:
+        """The text of the next frame; None: it had none."""
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             self._code = message.get("code") or 1006
             raise WebSocketDisconnect(self._code)
-        text = message.get("text")
-        if not isinstance(text, str):
-            raise BadFrame("frames are text, not bytes")
+        text: str | None = message.get("text")
         return text
 
+    def _parse(self, text: str | None) -> Frame:
+        if text is None:
+            raise BadFrame("frames are text, not bytes")
+        return parse(text, self._front.settings.max_depth)
+
     async def _close(self) -> None:
-        if self._socket.client_state is WebSocketState.CONNECTED and self._code != 1006:
+        states = (self._socket.client_state, self._socket.application_state)
+        if states == (WebSocketState.CONNECTED, WebSocketState.CONNECTED) and self._code != 1006:
             with trio.move_on_after(1.0, shield=True):  # noqa: ASYNC912
                 try:
-                    await self._socket.close(self._code)
+                    await self._socket.close(self._code, self._why)
                 except (RuntimeError, OSError, trio.BrokenResourceError):
                     return
 
@@ -192,21 +213,29 @@ class _Talk:
     async def _read(self) -> None:
         """Handle frames one after the other: their order is that of the client."""
         while True:  # noqa: ASYNC913
-            ref = None
+            ref: str | int | None = None
             try:
-                frame = parse(await self._receive(), self._front.settings.max_depth)
-                ref = getattr(frame, "ref", None)
+                text = await self._receive()
+                # Before anything is made of it. The hello was counted with its request.
                 wait = self._front.take(self._limited)
                 if wait:
+                    ref = None if text is None else ref_of(text)
                     raise ProblemError(
                         429, "too many frames; please wait a moment.", reason="rate_limited", retry_after=wait
                     )
+                frame = self._parse(text)
+                self._invalid = 0
+                ref = getattr(frame, "ref", None)
                 await self._handle(frame)
             except WebSocketDisconnect:
                 return
             except BadFrame as error:
                 problem = Problem(status=422, detail=error.detail, reason="frame")
                 self._peer.put(type="error", ref=ref, problem=problem.body())
+                self._invalid += 1
+                if self._invalid >= _INVALID:
+                    self._code, self._why = 1008, "too many frames that are none"
+                    return
             except ProblemError as error:
                 self._peer.put(type="error", ref=ref, problem=error.problem.body())
             except (CcmError, ValueError, TypeError) as error:
@@ -216,6 +245,12 @@ class _Talk:
         peer, manager = self._peer, self._front.manager
         match frame:
             case Say():
+                most = self._front.settings.max_socket_turns
+                if peer.open >= most:
+                    raise ProblemError(
+                        429, f"{most} messages of this client are not answered yet; wait for an outcome.",
+                        reason="open_turns",
+                    )  # fmt: skip
                 exchange = await self._front.exchanges.begin(self._caller, frame, self._socket)
                 assert peer.turns is not None
                 await peer.turns.start(self._converse, peer, exchange, frame.ref)
@@ -246,7 +281,7 @@ class _Talk:
     def _tell_others(self, key: str, user: str) -> None:
         for other in self._peers.values():
             if other is not self._peer and key in other.spoken and other.caller.tenant == self._caller.tenant:
-                other.put(type="typing", conversation=key, user=user)
+                other.hint(type="typing", conversation=key, user=user)
 
     async def _converse(  # noqa: ASYNC114
         self, peer: Peer, exchange: Exchange, ref: Any,
@@ -261,8 +296,7 @@ class _Talk:
                     stream = self._front.manager.stream(exchange.message)
                     taken = await exchanges.hand_in(exchange, partial(stack.enter_async_context, stream))
                     key = taken.exchange.message.conversation
-                    peer.spoken[key] = None
-                    peer.ids[id] = exchange.message.tenant
+                    peer.remember(key, id, exchange.message.tenant)
                     peer.put(type="receipt", ref=ref, **taken.body())
                     if taken.pieces is not None:
                         peer.put(type="typing", conversation=key, id=id)
@@ -280,4 +314,5 @@ class _Talk:
                     task_status.started()
                     return
                 outcome = await taken.receipt.outcome()
-            peer.put(type="outcome", **await exchanges.fate(taken.exchange, taken.receipt, outcome))
+            told = await exchanges.fate(taken.exchange, taken.receipt, outcome)
+            await peer.put_slowly(type="outcome", **told)
