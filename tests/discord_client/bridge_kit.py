@@ -155,10 +155,15 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    handler: Any, *, storage: Path | Storage | None = None, config: ccm.Config | None = None, **bridge: Any
+    handler: Any,
+    *,
+    storage: Path | Storage | None = None,
+    config: ccm.Config | None = None,
+    rest: Rest | None = None,
+    **bridge: Any,
 ) -> AsyncIterator[Stage]:
-    """A bot that answers with `handler`, live."""
-    rest = Rest()
+    """A bot that answers with `handler`, live; `rest` may be that of another one before it."""
+    rest = Rest() if rest is None else rest
     async with trio.open_nursery() as nursery:
         server = Scripted(nursery)
         [rest_listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -157,7 +157,7 @@ DISCORD = (
     ),
     Mutant(
         'a payload that cannot be read goes unnoticed', "discord", 'discord/_protocol.py',
-        'return (Deliver(Gap("undecodable", 1, 1, self._shard)),)',
+        'return (self._gap("undecodable", 1, 0 if self.seq is None else self.seq + 1),)',
         'return NOTHING',
         CHAOS_TESTS,
     ),
