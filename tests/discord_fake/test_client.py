@@ -323,7 +323,7 @@ def test_the_last_sessions_of_the_day_are_not_begun() -> None:
 def test_what_the_application_sends_stays_below_the_limit() -> None:
     async def script(fake: FakeDiscord, gateway: Gateway) -> None:
         await take(gateway, Ready)
-        presence = {"status": "online", "activities": [], "since": None, "afk": False}
+        presence: dict[str, Any] = {"status": "online", "activities": [], "since": None, "afk": False}
         for _ in range(250):
             await gateway.send(3, presence)
         await trio.sleep(1)

@@ -179,4 +179,15 @@ DISCORD = (
         '',
         CHAOS_TESTS,
     ),
+    Mutant(
+        "a first session is told as a loss", "discord", PROTOCOL,
+        "        lost = self._lost or bool(self._session_id)  #", "        lost = True  #",
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        "a gap tells of more than is missing", "discord", PROTOCOL,
+        "        missing = max(seq - last - 1, 0) if last is not None else 0\n",
+        "        missing = max(seq - last, 0) if last is not None else 0\n",
+        CHAOS_TESTS,
+    ),
 )  # fmt: skip
