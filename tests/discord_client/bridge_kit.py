@@ -13,7 +13,8 @@ import h11
 import trio
 
 import ccm
-from ccm.discord import Bridge, DiscordSettings, open_gateway
+from ccm.discord import Bridge, DiscordSettings, Gateway, open_gateway
+from ccm.storage import Storage
 from tests.discord_client.scripted import BOT, Peer, Scripted
 
 AUTHOR = {"id": "9", "username": "ada"}
@@ -26,7 +27,7 @@ class Rest:
         messages: what is there, by id.
         calls: method and path of each request, in order.
         refuse: path -> status and code to refuse it with.
-        history: channel -> what GET messages returns.
+        history: channel -> what GET messages returns, or the status it is refused with.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class Rest:
         self.calls: list[tuple[str, str]] = []
         self.bodies: list[Any] = []
         self.refuse: dict[str, tuple[int, int]] = {}
-        self.history: dict[str, list[Any]] = {}
+        self.history: dict[str, Any] = {}
         self.changed = trio.Event()
         self._nonces: dict[str, str] = {}
         self._ids = itertools.count(1_000)
@@ -54,7 +55,10 @@ class Rest:
         if parts[0] != "channels" or parts[2] != "messages" or "reactions" in parts:
             return 204, None
         if method == "GET":
-            return 200, self.history.get(parts[1], [])
+            found: Any = self.history.get(parts[1], [])
+            if isinstance(found, int):
+                return found, {"code": 0, "message": "refused"}
+            return 200, found
         if method == "POST":
             key = body["nonce"]
             if key not in self._nonces:
@@ -103,16 +107,33 @@ class Rest:
 
 
 class Stage:
-    """What a test plays on: the server's side of the gateway, and REST."""
+    """What a test plays on: the server's side of the gateway, and REST; and what the bot is made of."""
 
-    def __init__(self, peer: Peer, rest: Rest) -> None:
+    def __init__(
+        self, server: Scripted, peer: Peer, rest: Rest, gateway: Gateway, manager: ccm.ConversationManager
+    ) -> None:
+        self.server = server
         self.peer = peer
         self.rest = rest
+        self.gateway = gateway
+        self.manager = manager
         self.seq = 1
 
     async def event(self, kind: str, data: Any) -> None:
         self.seq += 1
         await self.peer.dispatch(kind, self.seq, data)
+
+    async def lose_the_session(self) -> None:
+        """It ends, and a new one begins."""
+        await self.peer.close(4009)
+        self.peer = await self.server.next()
+        self.seq = 1
+        await self.peer.begin(session="t")
+
+    def missed(self, id: int, text: str, channel: str = "5") -> None:
+        """Something is said that the gateway does not tell."""
+        message = {"id": str(id), "channel_id": channel, "author": AUTHOR, "content": text, "type": 0}
+        self.rest.history.setdefault(channel, []).append(message)
 
     async def say(self, id: int, text: str, **more: Any) -> None:
         message = {"id": str(id), "channel_id": "5", "author": AUTHOR, "content": text, "type": 0, **more}
@@ -134,10 +155,15 @@ class Stage:
 
 @asynccontextmanager
 async def stage(
-    handler: Any, *, storage: Path | None = None, config: ccm.Config | None = None, **bridge: Any
+    handler: Any,
+    *,
+    storage: Path | Storage | None = None,
+    config: ccm.Config | None = None,
+    rest: Rest | None = None,
+    **bridge: Any,
 ) -> AsyncIterator[Stage]:
-    """A bot that answers with `handler`, live."""
-    rest = Rest()
+    """A bot that answers with `handler`, live; `rest` may be that of another one before it."""
+    rest = Rest() if rest is None else rest
     async with trio.open_nursery() as nursery:
         server = Scripted(nursery)
         [rest_listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -156,6 +182,6 @@ async def stage(
                 inner.start_soon(bot.run, manager)
                 peer = await server.next()
                 await peer.begin()
-                yield Stage(peer, rest)
+                yield Stage(server, peer, rest, gateway, manager)
                 inner.cancel_scope.cancel()
         nursery.cancel_scope.cancel()

@@ -25,6 +25,7 @@ from ccm.discord import (
     GatewayInfo,
     Interaction,
     Ready,
+    Resumed,
     User,
     snowflake_at,
     snowflake_time,
@@ -32,7 +33,7 @@ from ccm.discord import (
 from ccm.discord._identify import DAY, Granted, IdentifyBudget, Later, Refused
 from ccm.discord._inbox import Inbox
 from ccm.discord._inflate import UnpackError, ZlibInflater, ZstdInflater
-from ccm.discord._progress import Progress
+from ccm.discord._progress import Progress, place_of
 from ccm.discord._sharding import shard_of
 from ccm.testing import simulate
 
@@ -240,6 +241,42 @@ def test_a_session_goes_on_before_the_first_event_that_is_not_handled() -> None:
     assert progress.safe(2, 1) is None  # an event of the earlier session is open
     progress.done(1, 6)
     assert progress.safe(2, 1) == 0
+
+
+def test_what_is_missing_holds_a_session_until_it_was_fetched() -> None:
+    progress = Progress()
+    ready = place_of(Ready(True, User("1"), session=2))
+    gap = place_of(Gap("hole", 2, 2, seq=4, session=2))
+    assert ready is not None
+    assert gap is not None
+    progress.hold(ready)
+    assert progress.safe(2, 1) is None  # the session that was lost is the one to go on with
+    progress.hold(gap)
+    progress.hold(gap)
+    progress.release(ready)
+    progress.release(ready)
+    assert progress.safe(2, 9) == 3
+    progress.release(gap)
+    assert progress.safe(2, 9) == 3  # there are two
+    progress.release(gap)
+    assert progress.safe(2, 9) == 9
+    assert progress.safe(2, 9, (2, 8)) == 7
+    assert place_of(Resumed(0)) is None
+
+
+def test_a_gap_of_what_was_shed_begins_with_its_first_event() -> None:
+    async def main() -> None:
+        inbox = Inbox(1)
+        inbox.put_nowait(Event("MESSAGE_CREATE", None, 5, 0, 1))
+        assert inbox.missing(0) is None
+        for seq in (7, 6, 8):
+            inbox.put_nowait(Event("MESSAGE_CREATE", None, seq, 0, 1))
+        assert inbox.missing(0) == (1, 6)
+        assert isinstance(await inbox.get(), Event)
+        assert place_of(await inbox.get()) == (1, 6)
+        assert inbox.missing(0) is None
+
+    simulate(main)
 
 
 # -- views and settings ----------------------------------------------------------------------------

@@ -256,6 +256,7 @@ class FakeDiscord:
     def _packed(self, packer: Packer, text: str) -> str | bytes:
         if self.faults.corrupt > 0:
             self.faults.corrupt -= 1
+            self.hub.withheld.append(text)
             return packer.broken()
         return packer.pack(text)
 

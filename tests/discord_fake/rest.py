@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -92,6 +92,7 @@ class Api:
         seen: every request, in order.
         limits: buckets; tests may change `limits.routes`.
         calls: the handlers' table.
+        watch: called with each request as it was answered, before the answer is sent.
     """
 
     rules: Rules
@@ -99,6 +100,7 @@ class Api:
     hub: Hub
     gateway_url: str = ""
     seen: list[Seen] = field(default_factory=list)
+    watch: Callable[[Seen], object] = bool
     _troubles: list[Trouble] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -145,6 +147,7 @@ class Api:
             if trouble is not None:
                 reply = self._troubled(trouble, now)
         self.seen.append(Seen(now, route, path, _decoded(request.body), request.headers, reply.status))
+        self.watch(self.seen[-1])
         return reply
 
     def _route(self, method: str, path: str) -> tuple[str, Mapping[str, str]]:

@@ -218,6 +218,8 @@ class Hub:
         links: every connection there was, in order.
         sessions: by id; those that ended are gone.
         identified: when sessions were begun, and of which shard.
+        withheld: payloads that faults left out of a replay, or broke.
+        watch: called with the id of each session that begins.
     """
 
     def __init__(self, rules: Rules, faults: Faults) -> None:
@@ -228,6 +230,8 @@ class Hub:
         self.links: list[Link] = []
         self.sessions: dict[str, Session] = {}
         self.identified: list[tuple[float, int]] = []
+        self.withheld: list[str] = []
+        self.watch: Callable[[str], object] = bool
         self.starts = identifying.Starts(rules)
         self._serial = 0
 
@@ -261,6 +265,7 @@ class Hub:
             f"session-{self._serial}", found.shard, found.intents, deque(maxlen=self.rules.replay), link
         )
         self.sessions[session.id] = session
+        self.watch(session.id)
         link.session = session
         session.add("READY", self._ready(session))
         assert self.world is not None
@@ -305,6 +310,7 @@ class Hub:
         for text in missed[:-1] if incomplete else missed:
             link.put(text)
         if incomplete:
+            self.withheld.append(missed[-1])
             link.put(json.dumps({"op": DISPATCH, "t": "RESUMED", "d": {"_trace": []}}))
         else:
             session.add("RESUMED", {"_trace": ["fake"]})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .bridge import BRIDGE_BUGS
 from .core import CORE
 from .discord import DISCORD
 from .front import FRONT
@@ -42,5 +43,6 @@ MUTANTS: tuple[Mutant, ...] = (
     + in_short(HTTP_API)
     + in_short(HTTP)
     + in_short(DISCORD)
+    + in_short(BRIDGE_BUGS)
     + in_short(FRONT)
 )

@@ -157,7 +157,7 @@ DISCORD = (
     ),
     Mutant(
         'a payload that cannot be read goes unnoticed', "discord", 'discord/_protocol.py',
-        'return (Deliver(Gap("undecodable", 1, 1, self._shard)),)',
+        'return (self._gap("undecodable", 1, 0 if self.seq is None else self.seq + 1),)',
         'return NOTHING',
         CHAOS_TESTS,
     ),
@@ -177,6 +177,17 @@ DISCORD = (
         'a closed session is resumed', "discord", 'discord/_protocol.py',
         '        if code in NEW_SESSION:\n            self._forget()\n',
         '',
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        "a first session is told as a loss", "discord", PROTOCOL,
+        "        lost = self._lost or bool(self._session_id)  #", "        lost = True  #",
+        CHAOS_TESTS,
+    ),
+    Mutant(
+        "a gap tells of more than is missing", "discord", PROTOCOL,
+        "        missing = max(seq - last - 1, 0) if last is not None else 0\n",
+        "        missing = max(seq - last, 0) if last is not None else 0\n",
         CHAOS_TESTS,
     ),
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import Final, final
 
@@ -16,13 +15,12 @@ from ccm._message import Message, Reply
 from ccm._outcome import Cancelled, Merged, Replied
 from ccm._receipt import Receipt
 
-from ._channels import Behind, Channels
 from ._draft import nonce_of
-from ._errors import RestError
 from ._gateway import Gateway
 from ._hearing import Deleted, Edited, Guild, Said, channel_of, hear
 from ._inbox import Item
-from ._models import Event, Gap, Ready, snowflake_at
+from ._missed import Missed
+from ._models import Event
 from ._replies import Aside, Replies
 from ._wording import Notices, friendly
 
@@ -34,7 +32,6 @@ RETRACTION: Final = 1.0
 """Seconds that the next event waits for the cleanup of a turn whose message was deleted."""
 STORING: Final = (0.1, 0.5, 2.0)
 """Seconds between attempts to have a message accepted while the storage fails."""
-FETCHING: Final = 30.0
 log = logging.getLogger("ccm.discord")
 
 
@@ -73,13 +70,11 @@ class Bridge:
         self._gateway = gateway
         self._rest = gateway.rest
         self._wording = wording
-        self._max_age = max_age
         self._merged = merged
         self._aside = Aside(ASIDE)
         self._replies = Replies(gateway.rest, self._aside, every)
         self._notices = Notices()
-        self._channels = Channels(snowflake_at(time.time()))
-        self._lost: set[str] = set()  # guilds to compare when they come: their session was lost
+        self._missed = Missed(gateway, max_age, self._said)
         self._live: dict[int, Receipt] = {}
         self._turns: dict[tuple[str, str], int] = {}  # (tenant, message) -> its turn in _live
         self._me = ""
@@ -102,9 +97,11 @@ class Bridge:
 
         Raises:
             DiscordError: as the gateway's loop does; or Discord cannot be asked who the bot is.
+            StorageError: what was said lately cannot be read.
         """
         self._manager = manager
         self._me = (await self._rest.me()).id
+        await self._missed.recall(manager, self._me)
         error: BaseException
         try:
             async with trio.open_nursery() as nursery:
@@ -113,7 +110,7 @@ class Bridge:
                 nursery.start_soon(self._replies.show)
                 nursery.start_soon(self._replies.show_typing)
                 async for item in self._gateway:
-                    if await self._take(item) and isinstance(item, Event):
+                    if await self._take(item):
                         self._gateway.handled(item)
         except BaseExceptionGroup as group:
             # The nursery wraps even a single error; whoever runs the bridge should see their own.
@@ -129,13 +126,12 @@ class Bridge:
     async def _take(self, item: Item) -> bool:
         """Do what an item asks for; returns whether it is handled."""
         await trio.lowlevel.checkpoint()
-        if isinstance(item, Ready) and item.new_session:
-            self._lost.update(item.guilds)
-            await self._backfill(self._known(item.shard))
-        elif isinstance(item, Gap) and item.messages:
-            await self._backfill(self._known(item.shard))
+        done = await self._missed.before(item)
         if not isinstance(item, Event):
-            return True
+            return done
+        return await self._event(item) and done
+
+    async def _event(self, item: Event) -> bool:
         heard = hear(item.type, item.data, self._me)
         if isinstance(heard, Said):
             return await self._said(heard)
@@ -145,7 +141,7 @@ class Bridge:
             for id in heard.ids:
                 await self._deleted(id, heard.tenant)
         elif isinstance(heard, Guild):
-            await self._guild(heard)
+            return await self._missed.guild(heard, item.shard)
         return True
 
     async def _said(self, said: Said) -> bool:
@@ -161,7 +157,7 @@ class Bridge:
             log.info("message %s is not handed in: %s", message.id, error)
         else:
             self._accepted(receipt)
-        self._channels.heard(message.channel, message.tenant, message.id)
+        self._missed.heard(message)
         return True
 
     async def _submit(self, message: Message) -> Receipt:
@@ -205,42 +201,6 @@ class Bridge:
                 await self._manager.retract(id, tenant=tenant)
             except StorageError as error:
                 log.warning("the retraction of %s is not kept: %s", id, error)
-
-    # -- what was missed -------------------------------------------------------------------------
-
-    def _oldest(self) -> str:
-        return snowflake_at(time.time() - self._max_age)
-
-    def _known(self, shard: int) -> list[Behind]:
-        return self._channels.behind(lambda guild: self._gateway.shard_of(guild) == shard, self._oldest())
-
-    async def _guild(self, guild: Guild) -> None:
-        """After a lost session, channels that were not known before may have been spoken in."""
-        if guild.id in self._lost:
-            self._lost.discard(guild.id)
-            await self._backfill(self._channels.compare(guild.id, guild.channels, self._oldest()))
-        for channel, last in guild.channels:
-            self._channels.heard(channel, guild.id, last)
-
-    async def _backfill(self, places: list[Behind]) -> None:
-        """Hand in what was said meanwhile; what comes through the gateway waits, so that order is kept."""
-        found: list[Said] = []
-
-        async def fetch(place: Behind) -> None:
-            try:
-                for chat in await self._rest.messages_after(place.channel, place.after):
-                    heard = hear("MESSAGE_CREATE", {**chat.raw, "guild_id": place.guild}, self._me)
-                    if isinstance(heard, Said):
-                        found.append(heard)
-            except RestError as error:
-                log.info("channel %s cannot be backfilled: %s", place.channel, error)
-
-        with trio.move_on_after(FETCHING):
-            async with trio.open_nursery() as nursery:
-                for place in places:
-                    nursery.start_soon(fetch, place)
-        for said in sorted(found, key=lambda said: int(said.message.id)):
-            await self._said(said)
 
     # -- from the manager ------------------------------------------------------------------------
 

@@ -33,15 +33,30 @@ class Channels:
         since: an id; what was said before then is not asked for, unless more is known of its channel.
     """
 
-    __slots__ = ("_last", "_newest", "_since")
+    __slots__ = ("_last", "_lost", "_newest", "_since")
 
     # _last    channel -> (guild, id heard last), in the order in which they were heard; at most MOST
     # _newest  guild -> the highest id heard in any of its channels
+    # _lost    guild -> the highest id heard in any of its channels before something was missed
 
     def __init__(self, since: str) -> None:
         self._since = int(since)
         self._last: OrderedDict[str, tuple[str, int]] = OrderedDict()
         self._newest: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
+
+    def recall(self, channel: str, guild: str, id: str) -> None:
+        """A message of a channel was heard by an earlier process; says nothing of other channels. O(1)."""
+        if channel not in self._last:
+            self._last[channel] = (guild, int(id))
+
+    def unheard(self, since: str) -> None:
+        """What was said after an id, which is from before this process, was not all heard. O(1)."""
+        self._since = min(self._since, int(since))
+
+    def lost(self, guild: str) -> None:
+        """From now on something of a guild is missing, until `compare`. O(1)."""
+        self._lost.setdefault(guild, self._newest.get(guild, self._since))
 
     def heard(self, channel: str, guild: str, id: str) -> None:
         """A message of a channel has come. O(1)."""
@@ -69,14 +84,17 @@ class Channels:
     def compare(self, guild: str, channels: tuple[tuple[str, str], ...], oldest: str) -> list[Behind]:
         """The channels of a guild in which more was said than was heard, the latest first. O(n log n).
 
-        Of a channel that is not known, what was said before the last message of its guild is taken as heard.
+        None of a guild that is not lost. Of a channel that is not known, what was said before the last
+        message of its guild that was heard before it was lost, is taken as heard.
 
         Args:
             guild: which.
             channels: its channels, each with the id of its last message.
             oldest: as in `behind`.
         """
-        before = max(self._newest.get(guild, self._since), int(oldest))
+        if guild not in self._lost:
+            return []
+        before = self._lost.pop(guild)
         found = []
         for channel, last in channels:
             known = self._last[channel][1] if channel in self._last else before

@@ -16,8 +16,8 @@ from ._gate import Gate
 from ._identify import IdentifyBudget
 from ._inbox import Inbox, Item
 from ._inflate import inflater
-from ._models import Event, GatewayInfo, Ready, User
-from ._progress import Progress
+from ._models import Event, Gap, GatewayInfo, Ready, User
+from ._progress import Progress, place_of
 from ._rest import Rest, open_rest
 from ._settings import DiscordSettings
 from ._shard import Shard
@@ -84,7 +84,7 @@ class Gateway:
         self._progress: dict[int, Progress] = {}
         self._unhandled = 0
         self._room = trio.lowlevel.ParkingLot()
-        self._last: Event | None = None
+        self._last: Item | None = None
         self._keeping = trio.CancelScope()
         self._dirty = False
         self._unsaved = 0
@@ -108,10 +108,11 @@ class Gateway:
             last, self._last = self._last, None
             self.handled(last)
         item = await self._inbox.get()
-        if isinstance(item, Event):
-            self._last = item
-        elif isinstance(item, Ready):
+        self._last = item
+        if isinstance(item, Ready):
             self.user = item.user
+        elif isinstance(item, Gap) and item.reason == "shed":
+            self._hold(item)  # while it was in the inbox, that knew of it
         return item
 
     @property
@@ -120,18 +121,27 @@ class Gateway:
         waiting = len(self._inbox)
         return max(sum(map(len, self._progress.values())) - waiting, 0)
 
-    def handled(self, event: Event) -> None:
-        """The event needs not come again: after a restart the session goes on behind it.
+    def handled(self, item: Item) -> None:
+        """The item needs not come again: after a restart the session goes on behind it.
 
-        Events may be handled in any order; the session goes on before the first that is not. With
-        `acknowledge` each event must be said to be handled, or no more are handed out after `max_unhandled`.
-        O(1).
+        Items may be handled in any order; the session goes on before the first that is not, and is the one
+        before while a `Ready` is not. With `acknowledge` each item must be said to be handled: a `Ready` and
+        a `Gap` when what was missed has been fetched, and events, or no more are handed out after
+        `max_unhandled`. O(1).
         """
-        if event.seq is not None:
-            progress = self._progress.get(event.shard)
-            if progress is not None:
-                progress.done(event.session, event.seq)
-                self._room.unpark()
+        place, progress = place_of(item), self._progress.get(item.shard)
+        if place is None or progress is None:
+            return
+        if isinstance(item, Event):
+            progress.done(*place)
+            self._room.unpark()
+        else:
+            progress.release(place)
+
+    def _hold(self, item: Item) -> None:
+        place = place_of(item)
+        if place is not None:
+            self._progress[item.shard].hold(place)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -185,6 +195,8 @@ class Gateway:
                 return
             if item.seq is not None:
                 self._progress[item.shard].admit(item.session, item.seq)
+        else:
+            self._hold(item)
         shed = self._inbox.put_nowait(item)
         if shed is not None:
             self.handled(shed)
@@ -212,7 +224,9 @@ class Gateway:
         changed = False
         for number, shard in self._shards.items():
             protocol = shard.protocol
-            session = protocol.session(self._progress[number].safe(protocol.sessions, protocol.seq))
+            missing = self._inbox.missing(number)
+            safe = self._progress[number].safe(protocol.sessions, protocol.seq, missing)
+            session = protocol.session(safe)
             name = f"{number}/{self.shards}"
             if session is not None and session != self._state.sessions.get(name):
                 self._state.sessions[name] = session

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from ._models import Event, Gap, Ready, Resumed
+from ._progress import Place
 
 __all__ = ["Inbox"]
 
@@ -39,6 +40,7 @@ class _Shed:
     shard: int
     count: int = 0
     messages: int = 0
+    first: Place | None = None
 
 
 @final
@@ -102,7 +104,15 @@ class Inbox:
             self._add(gap)
         gap.count += 1
         gap.messages += event.type in RANKS
+        if event.seq is not None:
+            place = event.session, event.seq
+            gap.first = place if gap.first is None else min(gap.first, place)
         self._wake()
+
+    def missing(self, shard: int) -> Place | None:
+        """The first event of a shard that was given up and that nobody was told of yet. O(1)."""
+        gap = self._gaps.get(shard)
+        return None if gap is None else gap.first
 
     def fail(self, error: BaseException) -> None:
         """No more will come: once it is empty, its reader gets this error; the first one counts. O(1)."""
@@ -133,7 +143,8 @@ class Inbox:
         _, item = self._items.popitem(last=False)
         if isinstance(item, _Shed):
             del self._gaps[item.shard]
-            return Gap("shed", item.count, item.messages, item.shard)
+            session, seq = item.first or (0, None)
+            return Gap("shed", item.count, item.messages, item.shard, seq, session)
         self._ranks[RANKS.get(item.type, OTHER) if isinstance(item, Event) else CONTROL].popleft()
         return item
 

@@ -61,12 +61,14 @@ class Ready:
         user: the bot itself.
         guilds: ids of its guilds.
         shard: the shard.
+        session: counts the sessions of the shard in this process.
     """
 
     new_session: bool
     user: User
     guilds: tuple[str, ...] = ()
     shard: int = 0
+    session: int = attrs.field(default=0, eq=False, repr=False)
 
 
 @final
@@ -94,12 +96,16 @@ class Gap:
         count: how many.
         messages: how many of them may have been messages; without any there is nothing to backfill.
         shard: the shard.
+        seq, session: the first number that may be missing, and its session, as those of an `Event`; None:
+            they had none.
     """
 
     reason: str
     count: int
     messages: int = 0
     shard: int = 0
+    seq: int | None = attrs.field(default=None, eq=False, repr=False)
+    session: int = attrs.field(default=0, eq=False, repr=False)
 
 
 # -- views -----------------------------------------------------------------------------------------

@@ -51,15 +51,15 @@ class _Link:
         beat: when the next one is due.
         acked: an answer came since the last one that was due.
         live: since when it is, infinity before.
-        replayed, missing: events since RESUME was sent, and numbers that were left out.
+        replayed, missing: events since RESUME was sent, and numbers that were left out; `hole` is the first.
         checking: the next number decides whether the replay was complete.
         closing: a `Close` was returned; nothing counts any more.
         sends: when the last 119 payloads were sent.
     """
 
     __slots__ = (
-        "acked", "beat", "checking", "closing", "interval", "limit", "live", "missing", "phase", "replayed",
-        "sends",
+        "acked", "beat", "checking", "closing", "hole", "interval", "limit", "live", "missing", "phase",
+        "replayed", "sends",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -70,7 +70,7 @@ class _Link:
         self.acked = True
         self.live = math.inf
         self.replayed = 0
-        self.missing = 0
+        self.missing = self.hole = 0
         self.checking = False
         self.closing = False
         self.sends: deque[float] = deque(maxlen=SENDS - 1)
@@ -245,7 +245,10 @@ class Protocol:
         """A payload that could not be decoded: the connection goes on, one event may be missing. O(1)."""
         if self._link is None or self._link.closing:
             return NOTHING
-        return (Deliver(Gap("undecodable", 1, 1, self._shard)),)
+        return (self._gap("undecodable", 1, 0 if self.seq is None else self.seq + 1),)
+
+    def _gap(self, reason: str, missing: int, first: int) -> Deliver:
+        return Deliver(Gap(reason, missing, missing, self._shard, first, self.sessions))
 
     def broken(self, why: str) -> tuple[Action, ...]:
         """The connection cannot be read or written any more. O(1)."""
@@ -321,11 +324,13 @@ class Protocol:
         # Before the session is confirmed a number says nothing: without one there is nothing to compare.
         missing = max(seq - last - 1, 0) if last is not None else 0
         if link.phase == "resume":
+            if missing and not link.missing:
+                link.hole = seq - missing
             link.missing += missing
         elif link.checking:
             link.checking = False
             if missing:
-                return (Deliver(Gap("hole", missing, missing, self._shard)),)
+                return (self._gap("hole", missing, seq - missing),)
         else:
             self.holes += missing
         return NOTHING
@@ -349,7 +354,7 @@ class Protocol:
         self._live(link, now)
         guilds = guilds if isinstance(guilds, list) else []
         ids = tuple(str(guild["id"]) for guild in guilds if isinstance(guild, dict) and "id" in guild)
-        return (Deliver(Ready(lost, user, ids, self._shard)),)
+        return (Deliver(Ready(lost, user, ids, self._shard, self.sessions)),)
 
     def _resumed(self, link: _Link, seq: int | None, now: float) -> tuple[Action, ...]:
         self._resumes = 0
@@ -358,7 +363,7 @@ class Protocol:
         resumed = Deliver(Resumed(link.replayed, self._shard))
         if not link.missing:
             return (resumed,)
-        return (resumed, Deliver(Gap("hole", link.missing, link.missing, self._shard)))
+        return (resumed, self._gap("hole", link.missing, link.hole))
 
     def _live(self, link: _Link, now: float) -> None:
         link.phase = "live"

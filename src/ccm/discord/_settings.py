@@ -90,7 +90,7 @@ class DiscordSettings:
         compress: how the gateway's events are packed.
         events: names of the events that are handed out, None: all. Leaving out those that nobody reads
             saves room in the inbox.
-        acknowledge: whether an event counts as handled only when `gateway.handled(event)` says so. Without,
+        acknowledge: whether an item counts as handled only when `gateway.handled(item)` says so. Without,
             it does when the next one is asked for.
         max_unhandled: with `acknowledge`, events that may be on their way before the next one is given out.
         inbox: events that may wait to be read.

@@ -1,0 +1,150 @@
+"""What was said while nobody heard it: after a lost session, a gap, and a restart."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, final
+
+import trio
+
+from ccm._errors import StorageError
+from ccm._manager import ConversationManager
+from ccm._message import Message
+
+from ._channels import Behind, Channels
+from ._errors import RestError, RestStopped
+from ._gateway import Gateway
+from ._hearing import Guild, Said, hear, is_id
+from ._inbox import Item
+from ._models import Gap, Ready, Resumed, snowflake_at
+
+__all__ = ["Missed"]
+
+FETCHING: Final = 30.0
+RECALLED: Final = 500
+"""Conversations of earlier processes that are known again, those changed last."""
+RECALL_AGE: Final = 86_400.0
+"""Seconds; conversations that have not changed for longer are not."""
+LINES: Final = 50
+"""Lines of a conversation in which the last message is looked for."""
+log = logging.getLogger("ccm.discord")
+
+
+@final
+class Missed:
+    """Fetches what was missed and hands it in, oldest first, while what comes through the gateway waits.
+
+    What has not been done when the process is killed is done by the next one: a `Ready`, a `Gap` or a
+    `GUILD_CREATE` is handled only afterwards, and what a storage knows of conversations outlives a process.
+
+    Args:
+        gateway: whose.
+        max_age: seconds; what is older is let go.
+        hand_in: takes a message; returns whether it is done with. Those it had before it recognizes.
+    """
+
+    # _met       shards of which an item has come
+    # _live      shards whose `Ready` or `Resumed` has come
+    # _recalled  how many channels an earlier process left; None: nothing outlives a process
+
+    def __init__(self, gateway: Gateway, max_age: float, hand_in: Callable[[Said], Awaitable[bool]]) -> None:
+        self._gateway = gateway
+        self._rest = gateway.rest
+        self._max_age = max_age
+        self._hand_in = hand_in
+        self._channels = Channels(snowflake_at(time.time()))
+        self._me = ""
+        self._met: set[int] = set()
+        self._live: set[int] = set()
+        self._recalled: int | None = None
+
+    def heard(self, message: Message) -> None:
+        """A message was handed in. O(1)."""
+        self._channels.heard(message.channel, message.tenant, message.id)
+
+    async def recall(self, manager: ConversationManager, me: str) -> None:
+        """Take up what the storage of a manager knows; `me` is the bot's own id.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        self._me = me
+        try:
+            conversations = manager.conversations
+        except StorageError:  # it has none
+            await trio.lowlevel.checkpoint()
+            return
+        found: dict[str, tuple[str, str]] = {}
+        now = time.time()
+        for one in (await conversations.list(limit=RECALLED)).items:
+            if not is_id(one.key) or one.channel != one.key or one.updated < now - RECALL_AGE:
+                continue
+            last = "0"
+            if one.updated >= now - self._max_age:  # else what is too old is all that is known of it
+                lines = (await conversations.history(one.key, limit=LINES)).items
+                ids = [line.message_id for line in lines if line.role == "user" and is_id(line.message_id)]
+                last = max(ids, key=int, default="0")
+            found[one.key] = one.tenant, last
+        for session in manager.sessions():  # of messages that are not answered yet the history knows nothing
+            if is_id(session.conversation) and session.channel == session.conversation:
+                found.setdefault(session.conversation, (session.tenant, "0"))
+        for channel, (guild, last) in reversed(found.items()):
+            self._channels.recall(channel, guild, last)
+        self._recalled = len(found)
+
+    async def before(self, item: Item) -> bool:
+        """Hand in what was missed before an item; returns whether that is all."""
+        first = item.shard not in self._met and self._recalled is not None
+        self._met.add(item.shard)
+        lost = isinstance(item, Ready) and item.new_session
+        if first and (self._recalled or lost or not isinstance(item, Ready)):
+            self._channels.unheard(self._oldest())
+        if isinstance(item, (Ready, Resumed)):
+            self._live.add(item.shard)
+        if isinstance(item, Ready) and (lost or first):
+            for guild in item.guilds:
+                self._channels.lost(guild)
+        if lost or first or (isinstance(item, Gap) and item.messages):
+            shard_of = self._gateway.shard_of
+            places = self._channels.behind(lambda guild: shard_of(guild) == item.shard, self._oldest())
+            return await self._fetch(places)
+        return True
+
+    async def guild(self, guild: Guild, shard: int) -> bool:
+        """A guild can be heard; in channels that were not known something may have been said. As `before`."""
+        if shard not in self._live and self._recalled is not None:
+            self._channels.lost(guild.id)  # told again: the process that it was told to has ended
+        done = await self._fetch(self._channels.compare(guild.id, guild.channels, self._oldest()))
+        for channel, last in guild.channels:
+            self._channels.heard(channel, guild.id, last)
+        return done
+
+    def _oldest(self) -> str:
+        return snowflake_at(time.time() - self._max_age)
+
+    async def _fetch(self, places: list[Behind]) -> bool:
+        found: list[Said] = []
+        left = {place.channel for place in places}
+
+        async def fetch(place: Behind) -> None:
+            try:
+                for chat in await self._rest.messages_after(place.channel, place.after):
+                    heard = hear("MESSAGE_CREATE", {**chat.raw, "guild_id": place.guild}, self._me)
+                    if isinstance(heard, Said):
+                        found.append(heard)
+            except RestError as error:
+                log.info("channel %s cannot be backfilled: %s", place.channel, error)
+                if isinstance(error, RestStopped) or not 400 <= error.status < 500:
+                    return
+            left.discard(place.channel)  # also where the bot may not read
+
+        with trio.move_on_after(FETCHING):
+            async with trio.open_nursery() as nursery:
+                for place in places:
+                    nursery.start_soon(fetch, place)
+        done = not left
+        for said in sorted(found, key=lambda said: int(said.message.id)):
+            done &= await self._hand_in(said)
+        return done

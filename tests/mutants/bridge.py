@@ -1,0 +1,86 @@
+"""Bugs planted in the bridge between Discord and a manager: backfills, restarts, replies, typing."""
+
+from __future__ import annotations
+
+from .mutant import Mutant
+
+FOLDER = "tests/discord_client"
+MISSED_TESTS = (f"{FOLDER}/test_bridge_missed.py",)
+BRIDGE_TESTS = (f"{FOLDER}/test_bridge.py",)
+PART_TESTS = (f"{FOLDER}/test_parts.py",)
+RESTART_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
+
+BRIDGE = "discord/_bridge.py"
+MISSED = "discord/_missed.py"
+REPLIES = "discord/_replies.py"
+
+BRIDGE_BUGS = (
+    Mutant(
+        "a gap is not backfilled", "bridge", MISSED,
+        "        if lost or first or (isinstance(item, Gap) and item.messages):\n",
+        "        if lost or first:\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a backfill that failed counts as done", "bridge", MISSED,
+        "        done = not left\n", "        done = True\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "what a backfill hears hides what it has not heard", "bridge", "discord/_channels.py",
+        "        before = self._lost.pop(guild)\n",
+        "        self._lost.pop(guild)\n        before = self._newest.get(guild, self._since)\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a restart knows no channels", "bridge", MISSED,
+        "            self._channels.recall(channel, guild, last)\n", "            pass\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a session is written down before what it missed is fetched", "bridge", "discord/_gateway.py",
+        "        else:\n            self._hold(item)\n        shed", "        shed",
+        RESTART_TESTS,
+    ),
+    Mutant(
+        "two gaps in one place are one", "bridge", "discord/_progress.py",
+        "        if self._held[place] > 1:\n", "        if False:\n",
+        PART_TESTS,
+    ),
+    Mutant(
+        "a gap of what was shed begins too late", "bridge", "discord/_inbox.py",
+        "place if gap.first is None else min(gap.first, place)", "place",
+        PART_TESTS,
+    ),
+    Mutant(
+        "a message that came while the bot left is lost", "bridge", BRIDGE,
+        "            return False  # the next process gets it\n", "            return True\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a storage that fails once costs a message", "bridge", BRIDGE,
+        "        for pause in (*STORING, None):\n", "        for pause in (None,):\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "whoever ended unnoticed waits for ever", "bridge", BRIDGE,
+        "                        if receipt.state == \"done\":\n", "                        if False:\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a reply that was cut looks complete", "bridge", BRIDGE,
+        "            text = self._wording(outcome, message)\n            await",
+        "            text = \"\"\n            await",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a deleted question keeps its reply", "bridge", REPLIES,
+        "            self._aside.start(self._erase, sheet)\n", "            pass\n",
+        BRIDGE_TESTS,
+    ),
+    Mutant(
+        "typing goes on where it was refused", "bridge", "discord/_indicator.py",
+        "        if channel in self._due:\n            self._due[channel] = now + PAUSE\n", "",
+        MISSED_TESTS,
+    ),
+)  # fmt: skip
