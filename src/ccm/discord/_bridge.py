@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import trio
@@ -17,10 +17,12 @@ from ccm._outcome import Cancelled, Merged, Replied
 from ccm._receipt import Receipt
 
 from ._channels import Behind, Channels
+from ._commanding import Commands
+from ._commands import Command
 from ._draft import nonce_of
 from ._errors import RestError
 from ._gateway import Gateway
-from ._hearing import Deleted, Edited, Guild, Said, channel_of, hear
+from ._hearing import Commanded, Deleted, Edited, Guild, Said, channel_of, hear
 from ._inbox import Item
 from ._models import Event, Gap, Ready, snowflake_at
 from ._replies import Aside, Replies
@@ -58,6 +60,7 @@ class Bridge:
         every: seconds between two edits of a reply that is being written, 0.5 or more.
         max_age: seconds; older messages are not backfilled.
         merged: reaction on a message that is answered together with another one; "" for none.
+        commands: slash commands; Discord is told of them, in place of those it knew. Without any, it is not.
 
     Attributes:
         ignored: messages that the manager does not take because they are not valid.
@@ -65,7 +68,7 @@ class Bridge:
 
     def __init__(
         self, gateway: Gateway, *, wording: Callable[[Outcome, Message], str] = friendly, every: float = 1.0,
-        max_age: float = 900.0, merged: str = "✅",
+        max_age: float = 900.0, merged: str = "✅", commands: Sequence[Command] = (),
     ) -> None:  # fmt: skip
         for name, value, low in (("every", every, 0.5), ("max_age", max_age, 0.0)):
             if not isinstance(value, (int, float)) or not low <= value < float("inf"):
@@ -77,6 +80,7 @@ class Bridge:
         self._merged = merged
         self._aside = Aside(ASIDE)
         self._replies = Replies(gateway.rest, self._aside, every)
+        self._commands = Commands(commands, gateway.rest, self._aside)
         self._notices = Notices()
         self._channels = Channels(snowflake_at(time.time()))
         self._lost: set[str] = set()  # guilds to compare when they come: their session was lost
@@ -109,9 +113,11 @@ class Bridge:
         try:
             async with trio.open_nursery() as nursery:
                 self._aside.use(nursery)
+                self._commands.use(nursery)
                 await nursery.start(self._follow)
                 nursery.start_soon(self._replies.show)
                 nursery.start_soon(self._replies.show_typing)
+                nursery.start_soon(self._commands.register)
                 async for item in self._gateway:
                     if await self._take(item) and isinstance(item, Event):
                         self._gateway.handled(item)
@@ -122,6 +128,7 @@ class Bridge:
             error = group.exceptions[0]
         finally:
             self._aside.use(None)
+            self._commands.use(None)
         raise error
 
     # -- from Discord ----------------------------------------------------------------------------
@@ -146,6 +153,8 @@ class Bridge:
                 await self._deleted(id, heard.tenant)
         elif isinstance(heard, Guild):
             await self._guild(heard)
+        elif isinstance(heard, Commanded):
+            self._commands.take(heard.interaction, self._manager)
         return True
 
     async def _said(self, said: Said) -> bool:
