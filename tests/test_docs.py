@@ -145,4 +145,4 @@ def test_links_and_included_files_exist() -> None:
 
 def test_every_example_is_shown() -> None:
     shown = {Path(target).name for _, target in targets()}
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} <= shown
+    assert {path.name for path in (ROOT / "examples").rglob("*.py")} <= shown

@@ -218,10 +218,8 @@ def _definition(option: Option) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def same(told: Sequence[Mapping[str, Any]], known: Any) -> bool:
-    """Whether the commands that Discord says it knows, which may be anything, are those it is to be told."""
-    if not isinstance(known, list) or not all(isinstance(command, Mapping) for command in known):
-        return False
+def same(told: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the commands that Discord knows are those it is to be told of."""
     return sorted(map(repr, map(_bare, told))) == sorted(map(repr, map(_bare, known)))
 
 

@@ -95,10 +95,11 @@ class Rest:
         path = "/oauth2/applications/@me"
         return User.of(await self.requests.ask(Route("GET", path), path)).id
 
-    async def commands(self, application: str, *, guild: str | None = None) -> Any:
+    async def commands(self, application: str, *, guild: str | None = None) -> list[Mapping[str, Any]]:
         """The slash commands that Discord knows, of one guild or everywhere, as it tells them."""
         route, path = _commands("GET", application, guild)
-        return await self.requests.ask(route, path)
+        found = await self.requests.ask(route, path)
+        return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
 
     async def set_commands(
         self, application: str, commands: Sequence[Mapping[str, Any]], *, guild: str | None = None
