@@ -92,7 +92,7 @@ def test_tables_are_those_of_the_code(page: str) -> None:
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    named = set(re.findall(r"^\.\. auto\w+:: (\w+)", PAGES["reference"], re.MULTILINE))
+    named = set(re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", PAGES["reference"], re.MULTILINE))
     named |= set(re.findall(r"`ccm\.([A-Z]+)`", PAGES["reference"]))
     always = {*ccm.__all__, *ccm.analyzers.__all__, *ccm.discord.__all__, *ccm.testing.__all__}
     assert always <= named

@@ -105,7 +105,7 @@ class Invocation:
 
     @property
     def conversation(self) -> str:
-        """The conversation it was used in: the thread or channel."""
+        """The conversation it was used in, which is the thread or channel."""
         return self.interaction.channel_id
 
     @property
