@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx2
 import pytest
@@ -24,8 +25,8 @@ async def moderated(
 ) -> AsyncIterator[ccm.ConversationManager]:
     """A manager whose only route is moderation; `failures`: so often it is done and fails then."""
     async with trio.open_nursery() as nursery, httpx2.AsyncClient() as client:
-        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+        serve = partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1")
+        [listener] = await nursery.start(serve)
         url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
         moderator = Moderator(
             Rest(Requests(DiscordSettings(token="t0ken", api_url=url), client)), time_outs=time_outs
