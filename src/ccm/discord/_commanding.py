@@ -20,6 +20,7 @@ from ._models import Interaction, snowflake_time
 from ._replies import Aside
 from ._rest import Rest
 from ._split import split
+from ._wording import WENT_WRONG
 
 __all__ = ["Commands"]
 
@@ -30,7 +31,6 @@ AGAIN: Final = 60.0
 """Seconds between two attempts to tell Discord of the commands."""
 ACKNOWLEDGED: Final = 40_060
 DONE: Final = "Done."
-FAILED: Final = "Something went wrong on my side; it has been noted."
 LATE: Final = "That took too long; I have given up."
 UNKNOWN: Final = "I do not know this command any more."
 ELSEWHERE: Final = "This command is for servers only."
@@ -138,6 +138,6 @@ class Commands:
                 return text or DONE
             except Exception:
                 log.exception("/%s failed", command.name)
-                return FAILED
+                return WENT_WRONG
         log.warning("/%s was given up after %g s", command.name, command.timeout)
         return LATE
