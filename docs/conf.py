@@ -39,4 +39,9 @@ nitpick_ignore_regex = [
 ]
 
 # What `create_app` returns is an ASGI application; OpenTelemetry is not among the projects linked to.
-nitpick_ignore = [("py:class", "ccm.http._guard.Guard"), ("py:class", "TracerProvider")]
+nitpick_ignore = [
+    ("py:class", "ccm.http._guard.Guard"),
+    ("py:class", "TracerProvider"),
+    ("py:class", "Path"),
+    ("py:class", "Dialler"),
+]

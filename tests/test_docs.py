@@ -15,6 +15,7 @@ import pytest
 import ccm
 import ccm.aio
 import ccm.analyzers
+import ccm.discord
 import ccm.http
 import ccm.testing
 from ccm.cli._simulate._read import read
@@ -91,9 +92,9 @@ def test_tables_are_those_of_the_code(page: str) -> None:
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    named = set(re.findall(r"^\.\. auto\w+:: (\w+)", PAGES["reference"], re.MULTILINE))
+    named = set(re.findall(r"^\.\. (?:auto\w+|data):: (\w+)", PAGES["reference"], re.MULTILINE))
     named |= set(re.findall(r"`ccm\.([A-Z]+)`", PAGES["reference"]))
-    always = {*ccm.__all__, *ccm.analyzers.__all__, *ccm.testing.__all__}
+    always = {*ccm.__all__, *ccm.analyzers.__all__, *ccm.discord.__all__, *ccm.testing.__all__}
     assert always <= named
     assert named <= always | {*ccm.aio.__all__, *ccm.http.__all__}
 
@@ -144,4 +145,4 @@ def test_links_and_included_files_exist() -> None:
 
 def test_every_example_is_shown() -> None:
     shown = {Path(target).name for _, target in targets()}
-    assert {path.name for path in (ROOT / "examples").glob("*.py")} <= shown
+    assert {path.name for path in (ROOT / "examples").rglob("*.py")} <= shown

@@ -98,7 +98,7 @@ class Receipt:
 
     @property
     def answers(self) -> bool:
-        """Whether anybody answers it: False when only side routes take the message. O(1)."""
+        """Whether anybody answers it; False when only side routes take the message. O(1)."""
         answers: bool = self._record.route.answers
         return answers
 

@@ -12,11 +12,18 @@ BUCKET_TESTS = (f"{FOLDER}/test_buckets.py",)
 REST_TESTS = (f"{FOLDER}/test_rest.py",)
 SPLIT_TESTS = (f"{FOLDER}/test_split.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
+MODERATION_TESTS = (f"{FOLDER}/test_moderation.py",)
+COMMAND_TESTS = (f"{FOLDER}/test_commands.py",)
+STANDARD_TESTS = (f"{FOLDER}/test_standard_commands.py",)
 CHAOS_TESTS = ("tests/discord_fake/test_chaos.py",)
 
 PROTOCOL = "discord/_protocol.py"
 SHARD = "discord/_shard.py"
 BUCKETS = "discord/_buckets.py"
+MODERATION = "discord/_moderation.py"
+COMMANDING = "discord/_commanding.py"
+COMMANDS = "discord/_commands.py"
+STANDARD = "discord/_standard_commands.py"
 
 DISCORD = (
     Mutant(
@@ -189,5 +196,109 @@ DISCORD = (
         "        missing = max(seq - last - 1, 0) if last is not None else 0\n",
         "        missing = max(seq - last, 0) if last is not None else 0\n",
         CHAOS_TESTS,
+    ),
+    Mutant(
+        "a command that fails ends the bot", "discord", COMMANDING,
+        "            except Exception:\n",
+        "            except OSError:\n",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "a command is announced when it is done", "discord", COMMANDING,
+        "        await self._announce(interaction, command.hidden)\n"
+        "        text = await self._call(command, Invocation(interaction, manager, arguments))\n",
+        "        text = await self._call(command, Invocation(interaction, manager, arguments))\n"
+        "        await self._announce(interaction, command.hidden)\n",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "a command that comes again is carried out again", "discord", COMMANDING,
+        "if not self._table or interaction.id in self._seen:",
+        "if not self._table:",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "what an earlier process did is done again", "discord", COMMANDING,
+        " or snowflake_time(interaction.id) < self._since",
+        "",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "a command whose announcement got no answer is not carried out", "discord", COMMANDING,
+        "            if error.code != ACKNOWLEDGED or",
+        "            if error.code or",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "only the beginning of a long answer is shown", "discord", COMMANDING,
+        "        for part in more:",
+        "        for part in ():",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "the rest of an answer is for everybody", "discord", COMMANDING,
+        "part, hidden=command.hidden)",
+        "part)",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "commands are registered at each start", "discord", COMMANDING,
+        "if not same(told, await self._rest.commands(application)):",
+        "if True:",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "commands for those in charge work in private chats", "discord", COMMANDING,
+        "if command.permissions is not None and not interaction.guild_id:",
+        "if False:",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "an argument may be out of bounds", "discord", COMMANDS,
+        " and (high is None or size <= high)",
+        "",
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "permissions are not compared", "discord", COMMANDS,
+        '    "max_length", "default_member_permissions", "contexts",',
+        '    "max_length", "contexts",',
+        COMMAND_TESTS,
+    ),
+    Mutant(
+        "a load test stays in the storage", "discord", STANDARD,
+        "        await kept.forget(message.user)",
+        "        await trio.lowlevel.checkpoint()",
+        STANDARD_TESTS,
+    ),
+    Mutant(
+        "what is not answered meets its target", "discord", STANDARD,
+        "ok = len(waits) == sent and ",
+        "ok = ",
+        STANDARD_TESTS,
+    ),
+    Mutant(
+        "a bot that was handed off goes on answering", "discord", STANDARD,
+        "        await kept.pause(key, by=who)",
+        "        await trio.lowlevel.checkpoint()",
+        STANDARD_TESTS,
+    ),
+    Mutant(
+        "who goes on is not silenced", "discord", MODERATION,
+        "        ids.add(id)\n",
+        "        ids.clear()\n        ids.add(id)\n",
+        MODERATION_TESTS,
+    ),
+    Mutant(
+        "what may not be deleted ends the moderation", "discord", MODERATION,
+        "if error.status not in (403, 404):",
+        "if error.status != 404:",
+        MODERATION_TESTS,
+    ),
+    Mutant(
+        "a message that is moderated again counts twice", "discord", MODERATION,
+        "        ids.add(id)\n",
+        '        ids.add(f"{id} {len(ids)}")\n',
+        MODERATION_TESTS,
     ),
 )  # fmt: skip

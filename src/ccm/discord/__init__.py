@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import FunctionType as _FunctionType
 
 from ._bridge import Bridge
+from ._commands import MANAGE_GUILD, Command, Invocation, Option
 from ._errors import DiscordError, GatewayClosed, IdentifyRefused, RestError, RestStopped
 from ._gateway import Gateway, GatewayStatistics, open_gateway
 from ._hearing import HEARD, addressed
@@ -27,12 +28,20 @@ from ._moderation import Moderator
 from ._rest import Rest, new_nonce, open_rest
 from ._settings import DiscordSettings, Intents
 from ._split import split
+from ._standard_commands import HANDOFF, PERFORMANCE, STANDARD_COMMANDS, STOP, TEST_CONCURRENT
 from ._wording import friendly
 
 __all__ = [
+    "HANDOFF",
     "HEARD",
+    "MANAGE_GUILD",
+    "PERFORMANCE",
+    "STANDARD_COMMANDS",
+    "STOP",
+    "TEST_CONCURRENT",
     "Bridge",
     "ChatMessage",
+    "Command",
     "DiscordError",
     "DiscordSettings",
     "Event",
@@ -44,7 +53,9 @@ __all__ = [
     "IdentifyRefused",
     "Intents",
     "Interaction",
+    "Invocation",
     "Moderator",
+    "Option",
     "Ready",
     "Rest",
     "RestError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import trio
@@ -15,9 +15,11 @@ from ccm._message import Message, Reply
 from ccm._outcome import Cancelled, Merged, Replied
 from ccm._receipt import Receipt
 
+from ._commanding import Commands
+from ._commands import Command
 from ._draft import nonce_of
 from ._gateway import Gateway
-from ._hearing import Deleted, Edited, Guild, Said, channel_of, hear
+from ._hearing import Commanded, Deleted, Edited, Guild, Said, channel_of, hear
 from ._inbox import Item
 from ._missed import Missed
 from ._models import Event
@@ -55,6 +57,7 @@ class Bridge:
         every: seconds between two edits of a reply that is being written, 0.5 or more.
         max_age: seconds; older messages are not backfilled.
         merged: reaction on a message that is answered together with another one; "" for none.
+        commands: slash commands; Discord is told of them, in place of those it knew. Without any, it is not.
 
     Attributes:
         ignored: messages that the manager does not take because they are not valid.
@@ -62,7 +65,7 @@ class Bridge:
 
     def __init__(
         self, gateway: Gateway, *, wording: Callable[[Outcome, Message], str] = friendly, every: float = 1.0,
-        max_age: float = 900.0, merged: str = "✅",
+        max_age: float = 900.0, merged: str = "✅", commands: Sequence[Command] = (),
     ) -> None:  # fmt: skip
         for name, value, low in (("every", every, 0.5), ("max_age", max_age, 0.0)):
             if not isinstance(value, (int, float)) or not low <= value < float("inf"):
@@ -73,6 +76,7 @@ class Bridge:
         self._merged = merged
         self._aside = Aside(ASIDE)
         self._replies = Replies(gateway.rest, self._aside, every)
+        self._commands = Commands(commands, gateway.rest, self._aside)
         self._notices = Notices()
         self._missed = Missed(gateway, max_age, self._said)
         self._live: dict[int, Receipt] = {}
@@ -106,9 +110,11 @@ class Bridge:
         try:
             async with trio.open_nursery() as nursery:
                 self._aside.use(nursery)
+                self._commands.use(nursery)
                 await nursery.start(self._follow)
                 nursery.start_soon(self._replies.show)
                 nursery.start_soon(self._replies.show_typing)
+                nursery.start_soon(self._commands.register)
                 async for item in self._gateway:
                     if await self._take(item):
                         self._gateway.handled(item)
@@ -119,6 +125,7 @@ class Bridge:
             error = group.exceptions[0]
         finally:
             self._aside.use(None)
+            self._commands.use(None)
         raise error
 
     # -- from Discord ----------------------------------------------------------------------------
@@ -142,6 +149,8 @@ class Bridge:
                 await self._deleted(id, heard.tenant)
         elif isinstance(heard, Guild):
             return await self._missed.guild(heard, item.shard)
+        elif isinstance(heard, Commanded):
+            self._commands.take(heard.interaction, self._manager)
         return True
 
     async def _said(self, said: Said) -> bool:

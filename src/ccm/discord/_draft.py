@@ -9,7 +9,7 @@ import attrs
 
 from ._split import split
 
-__all__ = ["Create", "Delete", "Draft", "Edit", "Step", "nonce_of"]
+__all__ = ["Create", "Delete", "Draft", "Edit", "Step", "nonce_of", "sendable"]
 
 MAX_BASE: Final = 19
 
@@ -112,12 +112,12 @@ class Draft:
         """What to do next so that it says exactly `text`; None: it does. O(length)."""
         self.text = text
         step = self._towards(text)
-        if step is None and len(self._ids) > len(split(_sendable(text))):
+        if step is None and len(self._ids) > len(split(sendable(text))):
             return Delete(len(self._ids) - 1, self._ids[-1])
         return step
 
     def _towards(self, text: str) -> Create | Edit | None:
-        for part, wanted in enumerate(split(_sendable(text))):
+        for part, wanted in enumerate(split(sendable(text))):
             if part >= len(self._ids) or not self._ids[part]:
                 times = self._again.get(part, 0)
                 name = f"{part}{'r' * min(times, 2)}"
@@ -153,6 +153,6 @@ class Draft:
         assert all(text == text.strip() for text in self._texts)
 
 
-def _sendable(text: str) -> str:
+def sendable(text: str) -> str:
     """A text that can be sent: what is no character (half of a pair) is replaced."""
     return text.encode("utf-8", "replace").decode()

@@ -54,6 +54,16 @@ def _content(text: str) -> str:
     return text
 
 
+def _commands(method: str, application: str, guild: str | None) -> tuple[Route, str]:
+    """The route and path of an application's slash commands."""
+    if guild is None:
+        _ids(application=application)
+        return Route(method, "/applications/{application}/commands"), f"/applications/{application}/commands"
+    _ids(application=application, guild=guild)
+    route = Route(method, "/applications/{application}/guilds/{guild}/commands", guild)
+    return route, f"/applications/{application}/guilds/{guild}/commands"
+
+
 @final
 class Rest:
     """Requests of one bot; made by `open_rest`, shared by any number of tasks.
@@ -85,18 +95,18 @@ class Rest:
         path = "/oauth2/applications/@me"
         return User.of(await self.requests.ask(Route("GET", path), path)).id
 
+    async def commands(self, application: str, *, guild: str | None = None) -> list[Mapping[str, Any]]:
+        """The slash commands that Discord knows, of one guild or everywhere, as it tells them."""
+        route, path = _commands("GET", application, guild)
+        found = await self.requests.ask(route, path)
+        return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+
     async def set_commands(
         self, application: str, commands: Sequence[Mapping[str, Any]], *, guild: str | None = None
     ) -> None:
         """Replace the slash commands, of one guild (at once) or everywhere (within minutes)."""
-        _ids(application=application)
-        path, route = f"/applications/{application}", "/applications/{application}"
-        if guild is not None:
-            _ids(guild=guild)
-            path, route = f"{path}/guilds/{guild}", route + "/guilds/{guild}"
-        await self.requests.ask(
-            Route("PUT", route + "/commands", guild or ""), path + "/commands", body=list(commands)
-        )
+        route, path = _commands("PUT", application, guild)
+        await self.requests.ask(route, path, body=list(commands))
 
     # -- messages --------------------------------------------------------------------------------
 

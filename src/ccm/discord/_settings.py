@@ -138,7 +138,8 @@ class DiscordSettings:
 
     @classmethod
     def from_env(cls, **settings: Any) -> DiscordSettings:
-        """Settings whose token, and whose `state` if it is named, come from the environment.
+        """Settings from the environment: the token from DISCORD_TOKEN, and, if they are there, `state` and
+        `api_url` from DISCORD_STATE and DISCORD_API_URL.
 
         Args:
             settings: the rest; what is given here goes before the environment.
@@ -147,6 +148,7 @@ class DiscordSettings:
             ConfigError: DISCORD_TOKEN is not set, or a setting is not what it must be.
         """
         settings.setdefault("token", os.environ.get("DISCORD_TOKEN", ""))
-        if "DISCORD_STATE" in os.environ:
-            settings.setdefault("state", os.environ["DISCORD_STATE"])
+        for field in ("state", "api_url"):
+            if (name := f"DISCORD_{field.upper()}") in os.environ:
+                settings.setdefault(field, os.environ[name])
         return cls(**settings)

@@ -10,10 +10,11 @@ from ccm._errors import Expired, Outcome, Reason, Rejected, Shed, Superseded
 from ccm._message import Message
 from ccm._outcome import Cancelled, Failed
 
-__all__ = ["Notices", "friendly"]
+__all__ = ["WENT_WRONG", "Notices", "friendly"]
 
 SILENT: Final = (Reason.NO_ROUTE, Reason.DUPLICATE, Reason.DRAINING)
 """Not meant for the bot, answered already, or taken up by the next process."""
+WENT_WRONG: Final = "Something went wrong on my side; it has been noted."
 _REASONS: Final = {
     Reason.RATE_LIMITED: "You are faster than I am.",
     Reason.CONVERSATION_FULL: "I have not got to the earlier messages here yet.",
@@ -38,7 +39,7 @@ def friendly(outcome: Outcome, message: Message) -> str:
     if isinstance(outcome, Expired):
         return "I did not get to this in time, sorry. Please ask again."
     if isinstance(outcome, Failed):
-        return "Something went wrong on my side; it has been noted."
+        return WENT_WRONG
     if isinstance(outcome, Superseded):
         return "*(interrupted by a newer message)*"
     if isinstance(outcome, Cancelled):
