@@ -142,7 +142,7 @@ class Bridge:
                 await self._deleted(id, heard.tenant)
         elif isinstance(heard, Guild):
             return await self._missed.guild(heard, item.shard)
-        return True
+        return True  # noqa: ASYNC910 - `_take` lets others run
 
     async def _said(self, said: Said) -> bool:
         message = said.message
