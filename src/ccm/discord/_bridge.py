@@ -151,7 +151,7 @@ class Bridge:
             return await self._missed.guild(heard, item.shard)
         elif isinstance(heard, Commanded):
             self._commands.take(heard.interaction, self._manager)
-        return True
+        return True  # noqa: ASYNC910 - `_take` lets others run
 
     async def _said(self, said: Said) -> bool:
         message = said.message
