@@ -79,7 +79,7 @@ async def _play(fake: FakeDiscord) -> tuple[list[int], list[Gap]]:
             (link,) = fake.links
             for number in range(EVENTS):
                 fake.world.say(str(number))
-                while len(link.out) > 50:  # until the connection has taken them
+                while len(link.out) > 50:
                     await trio.lowlevel.checkpoint()
 
         with trio.fail_after(60):
