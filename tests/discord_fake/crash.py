@@ -189,6 +189,10 @@ async def crash(kills: int, seed: int, folder: Path) -> Result:
         result = stage.result
         async with stage.life():
             await stage.fake.until((folder / "state.json").exists)
+            # Nobody can find a private chat that no bot has ever answered in, once its session is lost.
+            for channel in stage.channels:
+                stage.say(channel)
+            await stage.fake.until(lambda: not stage.outstanding(), 60)
         while result.kills < kills:
             stage.fake.faults.refuse_resume = draw.random() < 0.3  # the session is lost
             for _ in range(draw.choice((0, 0, 1, 3))):
