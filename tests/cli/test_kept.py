@@ -172,7 +172,7 @@ def test_a_bot_that_is_running_takes_up_what_is_replayed(
 def test_a_file_is_checked_and_vacuumed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checked = read(capsys, "storage", "check", path)
     assert (checked["ok"], checked["conversations"], checked["letters"]) == (True, 2, 1)
-    assert read(capsys, "storage", "migrate", path) == {"version": 1}
+    assert read(capsys, "storage", "migrate", path) == {"version": 2}
     assert read(capsys, "storage", "vacuum", path)["after"] > 0
 
 

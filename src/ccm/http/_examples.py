@@ -32,7 +32,7 @@ _CONVERSATION = {
     "updated": _AT, "messages": 3, "replies": 3, "failures": 0, "paused": False, "agent": "",
     "is_qualified": True, "score": 1.0,
     "criteria": {"budget": {"met": True, "confidence": 0.9, "notes": "asked for an offer"}},
-    "summary": "Ada wants to know about chairs.",
+    "summary": "Ada wants to know about chairs.", "metadata": {"crm": "lead-12"},
 }  # fmt: skip
 _LINE = {
     "id": 12, "turn": 4711, "role": "user", "user": "ada", "text": "Hello!", "at": _AT, "message_id": "m-17",
