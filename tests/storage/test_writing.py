@@ -26,16 +26,23 @@ async def never(turn: Turn) -> None:
     await trio.sleep_forever()
 
 
-class SlowDisk(SqliteStorage):
-    """Takes its time, so that some have left before they are written, however busy the machine is."""
+def slow_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteStorage:
+    """It takes its time, so that some have left before they are written, however busy the machine is."""
+    disk = SqliteStorage(path)
+    commit = disk.commit
 
-    def commit(self, operations: Sequence[Operation]) -> list[Any]:
+    def slowly(operations: Sequence[Operation]) -> list[Any]:
         time.sleep(0.002)
-        return super().commit(operations)
+        return commit(operations)
+
+    monkeypatch.setattr(disk, "commit", slowly)
+    return disk
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_senders_that_leave_while_others_are_written(tmp_path: Path, seed: int) -> None:
+def test_senders_that_leave_while_others_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
     """Whoever has a receipt is in the file, in the order of the numbers; nobody else is."""
     draw, told = random.Random(seed), dict[str, int]()
 
@@ -55,7 +62,7 @@ def test_senders_that_leave_while_others_are_written(tmp_path: Path, seed: int) 
 
     async def program() -> None:
         with trio.fail_after(60):
-            disk = SlowDisk(tmp_path / "bot.db")
+            disk = slow_disk(tmp_path / "bot.db", monkeypatch)
             async with ccm.open_manager(never, config=CONFIG, storage=disk) as manager:
                 async with trio.open_nursery() as nursery:
                     for number in range(300):
