@@ -56,7 +56,11 @@ class Peer:
     async def begin(self, session: str = "s", seq: int = 1, interval: float = INTERVAL) -> Any:
         """HELLO, IDENTIFY, READY; returns what IDENTIFY said."""
         await self.hello(interval)
-        told = await self.expect(2)
+        op, told = await self.receive()
+        while op == 1:  # it may have to wait before it may identify itself, and its heart beats
+            await self.send(11)
+            op, told = await self.receive()
+        assert op == 2, (op, told)
         ready = {"session_id": session, "resume_gateway_url": RESUME, "user": BOT, "guilds": [{"id": "7"}]}
         await self.dispatch("READY", seq, ready)
         return told
