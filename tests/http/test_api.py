@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import trio
@@ -195,12 +198,19 @@ def test_without_a_storage_the_remedy_is_named() -> None:
         assert server.get("/api/v1/statistics").json["storage"]["kind"] == "memory"
 
 
-def test_events_are_told_live_and_end_with_a_farewell(server: Live) -> None:
+@contextmanager
+def listening(server: Live, kinds: bytes) -> Iterator[BinaryIO]:
+    """The live events of these kinds, line by line, from now on."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
-        client.sendall(b"GET /api/v1/events?kinds=Accepted,Ended HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        file = client.makefile("rb")
-        while b"listening" not in file.readline():
-            pass
+        client.sendall(b"GET /api/v1/events?kinds=%b HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" % kinds)
+        with client.makefile("rb") as file:
+            while b"listening" not in file.readline():
+                pass
+            yield file
+
+
+def test_events_are_told_live_and_end_with_a_farewell(server: Live) -> None:
+    with listening(server, b"Accepted,Ended") as file:
         say(server, "hello", conversation="c1")
         seen = b""
         while b"event: Ended" not in seen:
@@ -214,11 +224,7 @@ def test_events_are_told_live_and_end_with_a_farewell(server: Live) -> None:
 
 def test_times_of_events_are_those_of_the_world(server: Live) -> None:
     before = datetime.now(UTC)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
-        client.sendall(b"GET /api/v1/events?kinds=Ended,%20AlertRaised HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        file = client.makefile("rb")
-        while b"listening" not in file.readline():
-            pass
+    with listening(server, b"Ended,%20AlertRaised") as file:
         say(server, "hello", conversation="c1")
         while not (line := file.readline()).startswith(b"data: "):
             pass
