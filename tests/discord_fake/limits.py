@@ -106,21 +106,21 @@ class Limits:
         return bucket
 
     def headers(self, route: str, bucket: Bucket, now: float, wall: float) -> dict[str, str]:
-        after = max(bucket.reset - now, 0.0)
+        # Rounded up: whoever comes back after exactly this time must not be too early.
+        after = math.ceil(max(bucket.reset - now, 0.0) * 1000) / 1000
         name = hashlib.md5(self.merged.get(route, route).encode()).hexdigest()
         return {
             "X-RateLimit-Bucket": name,
             "X-RateLimit-Limit": str(bucket.limit),
             "X-RateLimit-Remaining": str(max(bucket.limit - bucket.used, 0)),
-            "X-RateLimit-Reset": f"{wall + after:.3f}",
+            "X-RateLimit-Reset": f"{math.ceil((wall + after) * 1000) / 1000:.3f}",
             "X-RateLimit-Reset-After": f"{after:.3f}",
         }
 
     def refusal(self, scope: str, after: float, headers: dict[str, str]) -> Refusal:
         """A 429."""
         self.refused[scope] = self.refused.get(scope, 0) + 1
-        # Rounded up: whoever comes back after exactly this time must not be too early.
-        after = math.ceil(after * 1000) / 1000
+        after = math.ceil(after * 1000) / 1000  # for the same reason
         told = {"Retry-After": str(math.ceil(after)), "X-RateLimit-Scope": scope}
         if scope == "global":
             told["X-RateLimit-Global"] = "true"

@@ -64,9 +64,14 @@ async def requests(fake: FakeDiscord) -> None:
     fake.api.fail(502, route=CREATE)
     await ask(fake, 20)
     fake.api.limits.routes[CREATE] = (1, 0.5)
-    for number in range(30, 33):
+    # What a client makes of a limit that changes inside a window is its own affair: hikari, whose windows slide,
+    # is refused up to three times, depending on when it asks. Once it was told the new limit, it must keep to it.
+    for number in range(30, 32):
         await ask(fake, number)
-    assert fake.api.limits.refused.get("user", 0) <= 2  # one that was asked for, and the change of limits
+    refused = dict(fake.api.limits.refused)
+    for number in range(32, 34):
+        await ask(fake, number)
+    assert fake.api.limits.refused == refused
 
 
 async def life(judge: str) -> None:
