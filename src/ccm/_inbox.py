@@ -49,7 +49,11 @@ class Pending(Prompt):
         self, inbox: Inbox, operation: Accept, message: Message, route: Route,
         sides: Sequence[tuple[Route, int]], priority: int, limited: bool, asked: bool, at: float,
     ) -> None:  # fmt: skip
-        super().__init__(inbox._journal, operation)
+        # As `Prompt` does, without a call: there is one for each message.
+        self._journal = inbox._journal
+        self.operation = operation
+        self.task = self._result = self._error = None
+        self.told = False
         self._inbox = inbox
         self.message = message
         self.route = route
@@ -121,17 +125,25 @@ class Inbox:
         busy = route.busy if message.on_busy is None else message.on_busy
         verdict = self._early(message, priority, route.ordered, busy, limited, now)
         if verdict is None:
-            verdict, _ = self._intake.judge(message, route, priority, limited, now)
+            if busy is OnBusy.ENQUEUE or not route.ordered:
+                verdict = self._intake.admission.turn(message, priority, route.ordered, limited, now)
+            else:
+                verdict, _ = self._intake.judge(message, route, priority, limited, now)
         if verdict is not None and not isinstance(verdict, Displace):
             return verdict
         window = self._config.dedupe_window
         explicit = bool(window) and not message.generated_id
         at = now + self._journal.shift
-        operation = Accept(
-            conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
-            message_id=message.id if explicit else "", since=at - window, letter=self._intake.replayed,
-            digest=digest(message) if explicit else "",
-        )  # fmt: skip
+        if explicit:
+            operation = Accept(
+                conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
+                message_id=message.id, since=at - window, letter=self._intake.replayed, digest=digest(message),
+            )  # fmt: skip
+        else:
+            operation = Accept(
+                conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
+                letter=self._intake.replayed,
+            )  # fmt: skip
         pending = Pending(self, operation, message, route, sides, priority, limited, asked, now)
         self._reserved.add(message.conversation, message.tenant)
         self._journal.put(pending)

@@ -1,7 +1,8 @@
 """The one way into the storage: a task that commits whatever has been put before it, in that order.
 
 Group commit without a timer: what arrives while a commit is on its way goes into the next one. So a lone
-sender waits for one commit, and five hundred wait for two.
+sender waits for one commit. Of many, half are written while the program deals with the other half; if all were
+in one commit, the program would stand still while the disk works, and the disk while the program does.
 
 What follows from a commit is done here and in the order of the journal, not by the tasks that wait for it:
 Trio wakes tasks in an order of its own, and a message must have its place before its sender goes on.
@@ -27,6 +28,8 @@ from .storage import Operation, Storage
 T = TypeVar("T")
 _RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
 """Seconds between two attempts of a settlement that a failing storage has refused."""
+_FEW = 128
+"""So many operations go into one commit at least, if there are so many."""
 _READERS = 4
 _LOOK = 1.0
 """Seconds between two looks at what other programs may have changed."""
@@ -242,8 +245,9 @@ class Journal:
         """In a thread: commit what is in the queue until nothing is, or it fails."""
         queue = self._queue
         while queue and not self._aborted:
+            most = max(_FEW, self.pending // 2)
             # Noted at once: whatever happens now, somebody is told of these.
-            self._writing = batch = [queue.popleft() for _ in range(len(queue))]
+            self._writing = batch = [queue.popleft() for _ in range(min(len(queue), most))]
             try:
                 results = self._commit(batch)
             except StorageError as error:

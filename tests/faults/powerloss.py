@@ -24,6 +24,8 @@ import apsw
 from ccm.storage import Accept, Accepted, Attempted, Delivered, Delivery, Letter, Said, Settle, SqliteStorage
 from ccm.storage import _sqlite as module
 
+LOG = 32 + 40 * (24 + 4096)
+"""Bytes of the write-ahead log at the beginning: it is overwritten at first, then starts anew, or grows."""
 SECTOR = 512
 CHECKED = 50
 """Every so many cuts the whole file is checked, which takes longer than all else."""
@@ -208,8 +210,17 @@ def record(path: Path, draw: random.Random, commits: int) -> list[Moment]:
             Moment(files, frozenset(accepted), dict(settled), frozenset(delivered), frozenset(leaving))
         )
 
+    def lengthen(log: str, size: int) -> None:
+        image = disk.files[log]
+        image.write(bytes(LOG - len(image.current)), len(image.current))
+        image.sync()
+
     path.touch()
-    with mock.patch.object(module, "sqlite3", shim), mock.patch.object(module, "_READERS", 0):
+    with (
+        mock.patch.object(module, "sqlite3", shim),
+        mock.patch.object(module, "_READERS", 0),
+        mock.patch.object(module, "lengthen", lengthen),
+    ):
         storage = SqliteStorage(path)
         storage.open()
         disk.watch = watch

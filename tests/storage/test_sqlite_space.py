@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from ccm import StorageError
-from ccm.storage import Accept, Accepted, Archive, Letter, Repeated, SqliteStorage, _shared, _sqlite_write
+from ccm.storage import (
+    Accept,
+    Accepted,
+    Archive,
+    Letter,
+    Repeated,
+    SqliteStorage,
+    _shared,
+    _sqlite,
+    _sqlite_write,
+)
 from tests.storage.kit import accept, body, found, keys, talk, texts
 
 FULL = """
@@ -73,6 +85,78 @@ def test_a_write_that_the_system_refuses(tmp_path: Path) -> None:
     assert int(kept) in (int(last), int(last) + 1)
     assert int(number) == int(kept) + 1
     assert wrong == "[]"
+
+
+def as_a_crash_leaves_it(storage: SqliteStorage, folder: Path) -> Path:
+    """A copy of file and log, without what closing them does."""
+    folder.mkdir()
+    for name in (storage.path.name, f"{storage.path.name}-wal"):
+        shutil.copy(storage.path.with_name(name), folder)
+    return folder / storage.path.name
+
+
+def test_the_log_has_its_length_before_it_is_needed(storage: SqliteStorage, tmp_path: Path) -> None:
+    log = Path(f"{storage.path}-wal")
+    assert log.stat().st_size == _sqlite._LOG
+    for number in range(100):
+        accept(storage, text=f"text {number}")
+    assert log.stat().st_size == _sqlite._LOG
+    copy = SqliteStorage(as_a_crash_leaves_it(storage, tmp_path / "after"))
+    copy.open()
+    assert len(copy.recover(0, 1000)) == 100
+    assert copy.check() == []
+    copy.close()
+
+
+def test_what_a_short_log_holds_is_kept_when_it_is_lengthened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(_sqlite, "_LOG", 0)
+        storage = SqliteStorage(tmp_path / "chat.db")
+        storage.open()
+        for number in range(20):
+            accept(storage, text=f"text {number}")
+        copied = as_a_crash_leaves_it(storage, tmp_path / "after")
+        storage.close()
+    copy = SqliteStorage(copied)
+    copy.open()
+    assert len(copy.recover(0, 1000)) == 20
+    accept(copy)
+    again = SqliteStorage(as_a_crash_leaves_it(copy, tmp_path / "later"))
+    copy.close()
+    again.open()
+    assert len(again.recover(0, 1000)) == 21
+    assert again.check() == []
+    again.close()
+
+
+def test_without_room_for_a_long_log_it_is_used_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_sqlite, "lengthen", refuse)
+    storage = SqliteStorage(tmp_path / "chat.db")
+    storage.open()
+    assert accept(storage) == 1
+    storage.close()
+
+
+def test_a_disk_that_fails_while_the_log_is_lengthened_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, size: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_sqlite, "lengthen", refuse)
+        storage = SqliteStorage(tmp_path / "chat.db")
+        with pytest.raises(StorageError, match="cannot open .*chat.db: .*Input/output error; look after"):
+            storage.open()
+    storage.open()  # it was closed, and is not locked
+    storage.close()
 
 
 def test_a_full_disk_is_told_and_it_goes_on_once_there_is_room(storage: SqliteStorage) -> None:
