@@ -168,7 +168,7 @@ class Inbox:
             verdict = self._full(priority)
         else:
             return None
-        if limited and isinstance(verdict, Refuse):
+        if limited and verdict is not None:  # the rate comes before room
             wait = self._intake.limiter.check(message.tenant, message.user, now)
             if wait:
                 return Refuse(Reason.RATE_LIMITED, wait)

@@ -63,6 +63,12 @@ STORAGE = (
         (GIVEN_BACK,),
     ),
     Mutant(
+        "who sent too much waits for room to be told", "rate limit", INBOX,
+        "        if limited and verdict is not None:  # the rate comes before room\n",
+        "        if limited and isinstance(verdict, Refuse):\n",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
         "what never counted is given back", "rate limit", INBOX,
         "        if pending.limited:\n",
         "        if pending.message:\n",

@@ -171,6 +171,18 @@ async def test_a_sender_that_leaves_when_it_has_room_does_not_count() -> None:
 
 
 @simulated
+async def test_who_sent_too_much_is_told_at_once_and_does_not_wait_for_room() -> None:
+    settings: Any = {"limit": 1, "queue_limit": 1, "overflow": Overflow.WAIT, "rate_limit": ONE}
+    async with kept(echo, Slow(), **settings) as manager, trio.open_nursery() as nursery:
+        for user in ("bob", "ada", "cid"):
+            nursery.start_soon(manager.submit, say("a", conversation=user, user=user))
+            await trio.sleep(0.125)
+        assert manager.statistics().senders == 1
+        with trio.fail_after(0.125):
+            await refused(manager, say("b"), 9.75)
+
+
+@simulated
 async def test_what_never_counted_gives_nothing_back() -> None:
     router = ccm.Router()
     router.route("free", when=lambda message: message.text == "free", rate_limited=False)(echo)
