@@ -82,7 +82,8 @@ class Inbox:
     """Takes messages in when there is a storage; the other half of `Intake`.
 
     Invariants: `_reserved` counts exactly the messages that are judged and not yet durable; they enter the
-    scheduler in the order of their `seq`; with a backlog, nobody is let in before it.
+    scheduler in the order of their `seq`; with a backlog, nobody is let in before it. A message counts in its
+    user's rate while it is on its way, and once it is accepted; else what was counted is given back.
 
     Attributes:
         recovered: messages taken up from the storage so far.
@@ -179,7 +180,7 @@ class Inbox:
             verdict = self._full(priority)
         else:
             return None
-        if limited and isinstance(verdict, Refuse):
+        if limited and verdict is not None:  # the rate comes before room
             wait = self._intake.limiter.check(message.tenant, message.user, now)
             if wait:
                 return Refuse(Reason.RATE_LIMITED, wait)
@@ -210,11 +211,16 @@ class Inbox:
         message = pending.message
         self._reserved.remove(message.conversation, message.tenant)
 
+    def _give_back(self, pending: Pending) -> None:
+        if pending.limited:
+            self._intake.admission.give_back(pending.message, pending.at)
+
     def arrived(self, pending: Pending, result: Accepted | Repeated) -> None:
         """A message is durable: it takes its place. O(log n)."""
         self._off(pending)
         now = self._dispatcher.now()
         if isinstance(result, Repeated):
+            self._give_back(pending)
             first = self._first(pending.message, result)
             error = self._intake.repetition(pending.message, first, result.digest, now)
             pending.tell(None, error)
@@ -241,6 +247,9 @@ class Inbox:
             self._let_in(record, pending, now)
             pending.tell(record)
         else:
+            # Also when it may be there all the same: its sender is told that it is not accepted. Handed in
+            # again, it is a repetition, which does not count, or is new and counts then.
+            self._give_back(pending)
             self._intake.count_refusal(pending.message, Reason.STORAGE, now)
             told = StorageError(
                 f"the message {pending.message.id!r} was not accepted: {error}", unknown=error.unknown
@@ -252,6 +261,7 @@ class Inbox:
     def withdrawn(self, pending: Pending) -> None:
         """A sender has gone before its message was written: nothing has happened. O(1)."""
         self._off(pending)
+        self._give_back(pending)
         self._dispatcher.changed(self._dispatcher.now())
 
     def _enter(self, pending: Pending, now: float) -> TurnRecord:

@@ -185,7 +185,7 @@ async def test_a_turn_that_starts_anew_writes_over_what_was_shown() -> None:
 @pytest.mark.trio
 async def test_a_storage_that_fails_is_asked_again_and_then_it_is_told() -> None:
     disk = Flaky()
-    async with stage(echo, storage=disk, config=ccm.Config(rate_limit=None)) as bot:
+    async with stage(echo, storage=disk) as bot:
         disk.fail += [False, False]
         await bot.say(NOW, "hi")
         await bot.until("re hi")

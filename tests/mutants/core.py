@@ -10,10 +10,12 @@ FAIRNESS = "tests/core/test_scheduler_fairness.py"
 COSTS = "tests/core/test_scheduler_costs.py"
 FAIR = "tests/core/test_fair.py"
 ADMISSION = "tests/core/test_admission.py"
+GIVEN_BACK = "tests/core/test_ratelimit_given_back.py"
 
 READY = "_core/ready.py"
 SCHEDULER = "_core/scheduler.py"
 LANES = "_core/lanes.py"
+RATES = "_core/ratelimit.py"
 
 CORE = (
     # -- order, capacity, priority ---------------------------------------------------------------
@@ -229,6 +231,36 @@ CORE = (
         "            wait = nextafter(wait, inf)\n        return wait\n",
         "            wait = nextafter(wait, inf)\n        return wait / 2\n",
         ("tests/core/test_ratelimit.py", ADMISSION),
+    ),
+    Mutant(
+        "what is given back goes on counting", "rate limit", RATES,
+        "            log.take_out(release)\n",
+        "",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "the oldest event is given back for another", "rate limit", RATES,
+        "        self.remove(release)\n",
+        "        self.pop(0)\n",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "giving back mixes up the times of the others", "rate limit", RATES,
+        "        self[:] = self[self.head :] + self[: self.head]\n",
+        "",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "an event that is over takes another with it", "rate limit", RATES,
+        "            if log == release:\n",
+        "            if log is not None:\n",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "who gave back is counted as remembered", "G8", RATES,
+        "                del group.logs[key]\n                self._tracked -= 1\n",
+        "                del group.logs[key]\n",
+        (GIVEN_BACK,),
     ),
     Mutant(
         "sessions evict an active one", "G8", "_core/sessions.py",

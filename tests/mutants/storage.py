@@ -8,8 +8,9 @@ SIMULATION = "tests/faults/test_simulation.py"
 DURABLE = "tests/storage/test_durable.py"
 OUTBOX = "tests/storage/test_outbox.py"
 CRASH = "tests/faults/test_crash.py"
-
 WRITING = "tests/storage/test_writing.py"
+GIVEN_BACK = "tests/storage/test_given_back.py"
+
 INBOX = "_inbox.py"
 JOURNAL = "_journal.py"
 SETTLING = "_settling.py"
@@ -36,6 +37,50 @@ STORAGE = (
         "        if error.unknown:\n",
         (SIMULATION,),
     ),
+    # -- the rate limit --------------------------------------------------------------------------
+    Mutant(
+        "what the storage refuses counts for the rate", "rate limit", INBOX,
+        "            self._give_back(pending)\n            self._intake.count_refusal",
+        "            self._intake.count_refusal",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "repetitions that only the storage knows count for the rate", "rate limit", INBOX,
+        "            self._give_back(pending)\n            first =",
+        "            first =",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "who leaves before it is written counts for the rate", "rate limit G10", INBOX,
+        "        self._off(pending)\n        self._give_back(pending)\n",
+        "        self._off(pending)\n",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "what is accepted without the storage is given back", "rate limit", INBOX,
+        "            self.unjournaled += 1\n",
+        "            self.unjournaled += 1\n            self._give_back(pending)\n",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "who sent too much waits for room to be told", "rate limit", INBOX,
+        "        if limited and verdict is not None:  # the rate comes before room\n",
+        "        if limited and isinstance(verdict, Refuse):\n",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "what never counted is given back", "rate limit", INBOX,
+        "        if pending.limited:\n",
+        "        if pending.message:\n",
+        (GIVEN_BACK,),
+    ),
+    Mutant(
+        "given back at another time than it was counted", "rate limit", INBOX,
+        "give_back(pending.message, pending.at)",
+        "give_back(pending.message, self._dispatcher.now())",
+        (GIVEN_BACK,),
+    ),
+    # -- outcomes --------------------------------------------------------------------------------
     Mutant(
         "told before it is sealed", "G9", SETTLING,
         "        self._journal.put(Sealing(self, record, settle))\n",
@@ -80,8 +125,8 @@ STORAGE = (
     ),
     Mutant(
         "a sender that has gone keeps its place", "G10", INBOX,
-        "        self._off(pending)\n        self._dispatcher.changed(self._dispatcher.now())\n",
-        "        self._dispatcher.changed(self._dispatcher.now())\n",
+        "        self._off(pending)\n        self._give_back(pending)\n",
+        "        self._give_back(pending)\n",
         (DURABLE,),
     ),
     Mutant(

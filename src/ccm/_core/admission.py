@@ -97,7 +97,8 @@ class Admission:
     ) -> Verdict:
         """The checks that concern one turn of the message. O(1).
 
-        With `limited`, a turn that comes in is counted in its user's rate; nothing else is ever changed.
+        With `limited`, a turn that comes in is counted in its user's rate; nothing else is ever changed. If
+        it is not accepted after all, that has to be given back (`give_back`).
         Without `own`, the message joins a turn that is there already, or takes the place of one that waits:
         the bounds on waiting turns do not concern it.
         """
@@ -120,6 +121,13 @@ class Admission:
             if wait:
                 return Refuse(Reason.RATE_LIMITED, wait)
         return verdict
+
+    def give_back(self, message: Message, at: float) -> None:
+        """A turn that `turn` let in and counted when it was `at` is not accepted after all.
+
+        The rate of its user is as if it had never come. O(count of the limit).
+        """
+        self.limiter.give_back(message.tenant, message.user, at)
 
     def barred(self, message: Message, now: float) -> bool:
         """Whether the user has used up the rate. O(1)."""

@@ -44,6 +44,12 @@ class _Log(list[float]):
         super().__init__((first, second))
         self.head = 0
 
+    def take_out(self, release: float) -> None:
+        """Remove one entry that is equal to this; the rest is no full ring any more. O(count)."""
+        self[:] = self[self.head :] + self[: self.head]
+        self.head = 0
+        self.remove(release)
+
 
 def _newest(log: float | _Log) -> float:
     """When the newest event of a log leaves the window. O(1)."""
@@ -56,10 +62,11 @@ class _Group:
 
     __slots__ = ("count", "due", "latest", "logs", "per")
 
-    # logs    (tenant, user) -> log, ascending by the newest entry of the log; of a lone event, and with a
-    #         count of 1, only the number: most users say one thing and go
+    # logs    (tenant, user) -> log, ascending by the newest entry that the log has had: one that was given
+    #         back keeps its user's place; of a lone event, and with a count of 1, only the number: most users
+    #         say one thing and go
     # latest  the newest entry of all logs ever: an event never leaves before one recorded earlier
-    # due     no log is idle before this time; perhaps later than this
+    # due     nobody is forgotten before this time: not after the newest entry that the first log has had
 
     def __init__(self, limit: RateLimit) -> None:
         self.count = limit.count
@@ -69,7 +76,7 @@ class _Group:
         self.due = inf
 
     def first_idle(self) -> float:
-        """When the first user is idle; infinity when there is none. O(1)."""
+        """When the first user in the order is idle; infinity when there is none. O(1)."""
         for log in self.logs.values():
             return _newest(log)
         return inf
@@ -93,6 +100,9 @@ class RateLimiter:
     backwards; if it does, it is taken to stand still. Users whose events all left the window are
     forgotten. When `max_users` are remembered, the one recorded longest ago is forgotten for a new one
     and counted in `evicted`: that user starts afresh, so a flood of strangers never locks anyone out.
+
+    An event that came to nothing can be given back. Its user is then allowed what he would be allowed without
+    it; but he is remembered as long, and as one recorded as late, as with it.
 
     Args:
         default: the limit of every tenant that is not in `overrides`; None is off.
@@ -184,6 +194,31 @@ class RateLimiter:
         self._count(group, key, log, now)
         return 0.0
 
+    def give_back(self, tenant: str, user: str, at: float) -> None:
+        """Undo one event that `take` allowed when it was `at`. Once per event. O(count of the limit).
+
+        From now on `check` and `take` answer as if that event had never been, to the float, whatever was
+        taken before and after it; what they answered meanwhile stands. An event that has left the window may
+        be forgotten already, which makes no difference. One that was taken while the clock went backwards
+        may go on counting, and who was evicted for it stays so.
+        """
+        group = self._tenants.get(tenant, self._default) if self._tenants else self._default
+        if group is None:
+            return
+        key = (tenant, user)
+        log = group.logs.get(key)
+        # What `_count` noted. Of several events at one time it does not matter which is meant.
+        release = _at_or_after(at, group.per)
+        if not isinstance(log, _Log):
+            if log == release:
+                del group.logs[key]
+                self._tracked -= 1
+        elif release in log:
+            # What the ring has overwritten had left the window when `take` allowed this event.
+            log.take_out(release)
+            if len(log) == 1:
+                group.logs[key] = log[0]  # in the place that it has
+
     def _count(self, group: _Group, key: tuple[str, str], log: float | _Log | None, now: float) -> None:
         per = group.per
         release = now + per
@@ -218,7 +253,10 @@ class RateLimiter:
             log.head = head if head < group.count else 0
 
     def expire(self, now: float) -> int:
-        """Forget every idle user and return how many. O(forgotten + distinct limits)."""
+        """Forget the users that are idle, and would be without giving back, and return how many.
+
+        O(forgotten + distinct limits).
+        """
         forgotten = sum(group.sweep(now, len(group.logs)) for group in self._groups)
         self._tracked -= forgotten
         return forgotten
@@ -241,10 +279,7 @@ class RateLimiter:
         assert self._tracked == sum(len(group.logs) for group in self._groups) <= self._max_users
         assert self.evicted >= 0
         for group in self._groups:
-            newest = [_newest(log) for log in group.logs.values()]
-            assert newest == sorted(newest)
-            assert not newest or group.due <= newest[0]
-            assert not newest or newest[-1] <= group.latest
+            assert all(_newest(log) <= group.latest for log in group.logs.values())
             for log in group.logs.values():
                 if isinstance(log, float):
                     continue
