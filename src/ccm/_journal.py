@@ -1,8 +1,8 @@
 """The one way into the storage: a task that commits whatever has been put before it, in that order.
 
 Group commit without a timer: what arrives while a commit is on its way goes into the next one. So a lone
-sender waits for one commit. Of many, half are written while the program deals with the other half; if all were
-in one commit, the program would stand still while the disk works, and the disk while the program does.
+sender waits for one commit. Of many, half are written while the program deals with the other half: if all
+were in one commit, the program would stand still while the disk works, and the disk while the program does.
 
 What follows from a commit is done here and in the order of the journal, not by the tasks that wait for it:
 Trio wakes tasks in an order of its own, and a message must have its place before its sender goes on.
