@@ -138,7 +138,8 @@ class Inbox:
         if explicit:
             operation = Accept(
                 conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
-                message_id=message.id, since=at - window, letter=self._intake.replayed, digest=digest(message),
+                message_id=message.id, since=at - window, letter=self._intake.replayed,
+                digest=digest(message),
             )  # fmt: skip
         else:
             operation = Accept(

@@ -153,7 +153,7 @@ def test_a_disk_that_fails_while_the_log_is_lengthened_is_told(
     with monkeypatch.context() as patch:
         patch.setattr(_sqlite, "lengthen", refuse)
         storage = SqliteStorage(tmp_path / "chat.db")
-        with pytest.raises(StorageError, match="cannot open .*chat.db: .*Input/output error; look after"):
+        with pytest.raises(StorageError, match=r"cannot open .*chat.db: .*Input/output error; look after"):
             storage.open()
     storage.open()  # it was closed, and is not locked
     storage.close()

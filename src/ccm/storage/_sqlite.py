@@ -35,7 +35,8 @@ from ._sqlite_write import Writer
 _BUSY_SECONDS = 5.0
 _READERS = 4
 _LOG = 32 + 1024 * (24 + 4096)
-"""Bytes of the write-ahead log: its header and a little more than the 1,000 pages after which it starts anew."""
+"""Bytes of the write-ahead log: its header, and a little more than the 1,000 pages after which it starts
+anew."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # After these, what the disk holds is anybody's guess: SQLite's own codes for I/O that has failed.
 _UNKNOWN = ("SQLITE_IOERR",)
@@ -155,9 +156,9 @@ class SqliteStorage(Storage):
     def _lengthen_log(self, connection: sqlite3.Connection) -> None:
         """Make the write-ahead log as long as it gets before it is needed.
 
-        Writing over a file takes a third less time than growing it, because with each commit that grows it the
-        file system must write down its new length as well. SQLite reads no further than to the last frame that
-        is sealed, and leaves the file as long as it is when it starts again from its beginning.
+        Writing over a file takes a third less time than growing it, because with each commit that grows it
+        the file system must write down its new length as well. SQLite reads no further than to the last frame
+        that is sealed, and leaves the file as long as it is when it starts again from its beginning.
         """
         connection.execute("BEGIN IMMEDIATE")  # until it is rolled back, nobody else can write to the log
         try:
