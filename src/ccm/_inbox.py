@@ -218,7 +218,7 @@ class Inbox:
 
     def arrived(self, pending: Pending, result: Accepted | Repeated) -> None:
         """A message is durable: it takes its place. O(log n)."""
-        self._off(pending)
+        self._reserved.remove(pending.message.conversation, pending.message.tenant)
         now = self._dispatcher.now()
         if isinstance(result, Repeated):
             self._give_back(pending)
