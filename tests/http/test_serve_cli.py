@@ -111,6 +111,18 @@ def test_a_handler_of_this_folder_is_opened_and_closed(tmp_path: Path) -> None:
     assert "the words" not in "".join(server.errors)
 
 
+def test_the_number_of_streams_can_be_set(tmp_path: Path) -> None:
+    with serving(tmp_path, "--streams", "2", "--storage", ":memory:") as server:
+        settings = server.request("GET", "/api/v1/settings")[1]["http"]
+        assert (settings["max_streams"], settings["max_connections"]) == (2, 1000)
+        streams = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT) for _ in range(3)]
+        for stream in streams:
+            stream.request("GET", "/api/v1/events")
+        assert [stream.getresponse().status for stream in streams] == [200, 200, 503]
+        for stream in streams:
+            stream.close()
+
+
 def test_a_model_answers_and_its_key_is_not_told(tmp_path: Path) -> None:
     async def good(call: Call) -> None:
         await call.begin()

@@ -320,6 +320,14 @@ HTTP_API = (
         (OPENAPI,),
     ),
     Mutant(
+        "a figure that the description does not have",
+        "description",
+        "http/_figures.py",
+        '        found["bottlenecks"] = ',
+        '        found["bottleneck"] = ',
+        ("tests/http/test_figures.py",),
+    ),
+    Mutant(
         "an example that the endpoint never gives",
         "description",
         "http/_examples.py",

@@ -66,6 +66,10 @@ def add_to(commands: Any) -> None:
         help="requests that one key, or without keys one address, may make in 10 s; 0: any number "
         "(default 60)",
     )  # fmt: skip
+    parser.add_argument(
+        "--streams", type=whole(1, 50_000), metavar="N",
+        help="WebSockets and event streams that may be open at a time (default 500)",
+    )  # fmt: skip
     _add_model(parser)
     parser.add_argument("--log", choices=("text", "json"), default="text", help="log lines (default text)")
     parser.add_argument("--log-level", choices=LEVELS, default="info", metavar="LEVEL", help="(default info)")
@@ -165,14 +169,17 @@ def _settings(arguments: argparse.Namespace) -> Any:
     """
     from ccm.http import Keys, Settings
 
-    rate: dict[str, Any] = {}
+    some: dict[str, Any] = {}
     if arguments.rate is not None:
-        rate["rate"] = RateLimit(arguments.rate, per=10) if arguments.rate else None
+        some["rate"] = RateLimit(arguments.rate, per=10) if arguments.rate else None
+    if arguments.streams is not None:
+        some["max_streams"] = arguments.streams
+        some["max_connections"] = max(1000, 2 * arguments.streams)  # for requests besides
     try:
         keys = None if arguments.keys is None else Keys.load(arguments.keys)
         return Settings(
             host=arguments.host, port=arguments.port, keys=keys, origins=tuple(arguments.origin),
-            log_text=arguments.log_text, **rate,
+            log_text=arguments.log_text, **some,
         )  # fmt: skip
     except FileNotFoundError:
         raise UsageError(

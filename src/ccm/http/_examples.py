@@ -6,7 +6,12 @@ from typing import Any
 
 import attrs
 
-_AT = "2026-01-31T12:00:00.250Z"
+from .._config import Config
+from . import _schemas
+from ._plain import plain
+from ._settings import Settings
+
+_AT = _schemas.AT
 _RECEIPT = {
     "id": "m-17", "turn": 4711, "conversation": "channel-1", "event": "resumed", "position": 2,
     "estimated_wait": 1.5, "url": "/api/v1/turns/4711",
@@ -43,7 +48,7 @@ _HIT = {
     "snippet": "[Hello]!", "rank": -1.2,
 }  # fmt: skip
 _LETTER = {
-    "id": 3, "route": "default", "service": None, "attempts": 3, "error": "TimeoutError()", "at": _AT,
+    "id": 3, "route": "default", "service": "", "attempts": 3, "error": "TimeoutError()", "at": _AT,
     "conversation": "channel-1", "user": "ada", "text": "Hello!",
 }  # fmt: skip
 _STREAM = (
@@ -89,9 +94,18 @@ def _items(example: Any, **more: Any) -> dict[int, dict[str, Any]]:
     return _json({"items": [example], **more})
 
 
+def _figures(name: str, **some: Any) -> About:
+    """Said of a picture of all tenants; `some` of its figures are not those of a manager just opened."""
+    schema: dict[str, Any] = getattr(_schemas, name)()
+    return About("read", _json(_schemas.example(schema) | some), _ALL, {200: schema})
+
+
 _KEPT = {409: _NO_STORAGE}
 _ONE = {404: _NO_CONVERSATION, 409: _NO_STORAGE}
 _NO_TURN = {404: "there is no such turn, or it is another tenant's"}
+_SERVICE = _schemas.example(_schemas.services()["properties"]["items"]["items"]) | {
+    "name": "mailer", "received": 9, "done": 9, "concurrency": 1, "capacity": 100,
+}  # fmt: skip
 _ALL = {403: "`tenant`: it concerns all tenants, and the key is bound to one; `scope`; `origin`"}
 
 ABOUT = {
@@ -129,21 +143,20 @@ ABOUT = {
         _json({
             "turns": 120, "conversations": 30, "users": 25, "outcomes": {"replied": 118, "failed": 2},
             "days": {"2026-01-31": 120}, "routes": {"default": 120}, "stages": {"lead": 30}, "agents": {},
-            "waited": {"p50": 0.02, "p99": 0.8}, "served": {"p50": 1.1, "p99": 4.0},
+            "waited": {"replied": 0.02}, "served": {"replied": 1.1},
         }),
         _KEPT | _ALL,
+        {200: _schemas.analytics()},
     ),
     "GET /api/v1/export": About("admin", {200: {"application/jsonl": _EXPORT}}, _ONE | _ALL),
     "GET /api/v1/events": About(
         "read", {200: {"text/event-stream": _EVENTS}},
         {422: "`kinds`: there is no such event; `kinds` of the problem are those there are"},
     ),
-    "GET /api/v1/statistics": About(
-        "read", _json({"at": _AT, "uptime": 60.0, "received": 120, "running": 3, "limit": 8}), _ALL
+    "GET /api/v1/statistics": _figures(
+        "statistics", uptime=60.0, received=120, running=3, limit=8, outcomes={"replied": 115, "failed": 2}
     ),
-    "GET /api/v1/trends": About(
-        "read", _json({"step": 1, "columns": {"at": [1769860800.0], "received": [4]}}), _ALL
-    ),
+    "GET /api/v1/trends": _figures("trends"),
     "GET /api/v1/alerts": About(
         "read",
         _items({
@@ -151,13 +164,14 @@ ABOUT = {
             "since": _AT,
         }),
         _ALL,
+        {200: _schemas.alerts()},
     ),
-    "GET /api/v1/services": About("read", _items({"name": "mailer", "received": 9, "done": 9}), _ALL),
-    "GET /api/v1/settings": About(
-        "read",
-        _json({"config": {}, "http": {"port": 8000, "keys": True}, "routes": [], "version": "0.1.0"}), _ALL,
+    "GET /api/v1/services": _figures("services", items=[_SERVICE]),
+    "GET /api/v1/settings": _figures(
+        "settings", config=plain(Config()), http=plain(Settings()) | {"keys": False}, routes=["default"],
+        version="0.1.0",
     ),
-    "GET /api/v1/dead-letters": About("read", _items(_LETTER)),
+    "GET /api/v1/dead-letters": About("read", _items(_LETTER), schemas={200: _schemas.letters()}),
     "POST /api/v1/dead-letters/{id}/replay": About(
         "admin", _json({"turn": 4712}), {404: _NO_LETTER, 409: "`busy`: its conversation is"},
         {200: {

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import enum
-import math
-from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
@@ -18,34 +15,12 @@ from ._access import check_figures, needs, visible
 from ._front import Front
 from ._keys import Caller, Keys
 from ._models import problems
+from ._plain import plain
 from ._problems import missing
 
 Read = Annotated[Caller, Depends(needs("read"))]
 Admin = Annotated[Caller, Depends(needs("admin"))]
 Number = Annotated[int, Path(ge=1, le=2**53, description="the dead letter's number")]
-
-
-def plain(value: Any) -> Any:
-    """Any figure or setting of ccm as JSON: names for classes, null for infinity. O(size)."""
-    if isinstance(value, enum.IntEnum):
-        return value.name
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (str, int)) or value is None:
-        return value
-    if isinstance(value, Mapping):
-        return {str(plain(key)): plain(one) for key, one in value.items()}
-    if attrs.has(type(value)):
-        return {
-            field.name: plain(getattr(value, field.name))
-            for field in attrs.fields(type(value))
-            if not field.name.startswith("_")
-        }
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(one) for one in value]
-    return getattr(value, "__name__", type(value).__name__)
 
 
 def router(front: Front) -> APIRouter:
