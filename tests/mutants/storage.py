@@ -155,8 +155,8 @@ STORAGE = (
     ),
     Mutant(
         "another program's numbers are taken again", "G1", WRITER,
-        "f\"{_TAKE_IN} WHERE {_NOBODY_ELSE}\"",
-        "f\"{_TAKE_IN} WHERE {_NOBODY_ELSE} OR true\"",
+        "pragma_data_version) = ?\"",
+        "pragma_data_version) = ? OR true\"",
         (WRITING,),
     ),
     Mutant(

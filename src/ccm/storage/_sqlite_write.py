@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from typing import Any, final
+from collections.abc import Iterable, Sequence
+from typing import Any, cast, final
 
 from . import _sqlite_archive as archive
 from ._codec import clean, quoted
@@ -42,10 +42,10 @@ _TAKE_IN = (
     " value->>3, value->>4, value->>5 FROM json_each(?)"
 )
 # Somebody else's commit would have changed it; judged once the transaction keeps everybody else out.
-_NOBODY_ELSE = "(SELECT data_version FROM pragma_data_version) = ?"
+_TAKE_IN_ALONE = _TAKE_IN + " WHERE (SELECT data_version FROM pragma_data_version) = ?"  # noqa: S608
 
 
-def _rows(accepts: Sequence[tuple[int, Accept]]) -> str:
+def _rows(accepts: Iterable[tuple[int, Accept]]) -> str:
     """Numbered messages as the JSON that `_TAKE_IN` reads."""
     # The body is quoted once more by hand: the general encoder takes five times as long.
     rows = [
@@ -95,12 +95,13 @@ class Writer:
         for operation in operations:
             if type(operation) is not Accept or operation.message_id or operation.letter is not None:
                 return None
-        new: list[Any] = [*enumerate(operations, self._last_seq + 1)]
-        written = self._run(f"{_TAKE_IN} WHERE {_NOBODY_ELSE}", (_rows(new), self._version)).rowcount
-        if written != len(new):
+        first, accepts = self._last_seq + 1, cast("Sequence[Accept]", operations)
+        rows = _rows(enumerate(accepts, first))
+        written = self._run(_TAKE_IN_ALONE, (rows, self._version)).rowcount
+        if written != len(operations):
             return None
         self._last_seq += written
-        return [Accepted(seq) for seq, _ in new]
+        return [Accepted(seq) for seq in range(first, first + written)]
 
     def _accept(self, accepts: list[Accept]) -> list[Accepted | Repeated]:
         first = self._next_seq()
