@@ -36,6 +36,8 @@ SENDS = 120
 WINDOW = 60.0
 RESERVED = 20
 """Of the 120 sends a minute, those kept for heartbeats and sessions."""
+ASKED = SENDS - RESERVED // 2
+"""Sends within a minute after which no heartbeat is sent only because it was asked for."""
 MIN_INTERVAL, MAX_INTERVAL = 0.01, 3600.0
 NOTHING: Final[tuple[Action, ...]] = ()
 
@@ -236,7 +238,7 @@ class Protocol:
 
     def _asked_to_beat(self, link: _Link, now: float) -> tuple[Action, ...]:
         """At once, without moving the rhythm; not without end: that would break the limit of sends."""
-        if len(link.sends) == SENDS - 1 and link.sends[0] + WINDOW > now:
+        if len(link.sends) >= ASKED and link.sends[-ASKED] + WINDOW > now:
             self.ignored += 1
             return NOTHING
         return (self._heartbeat(link, now),)
