@@ -25,8 +25,10 @@ def test_a_session_is_begun_and_events_come_in_order() -> None:
     async def script(server: Scripted, gateway: Gateway) -> None:
         peer = await server.next()
         told = await peer.begin()
-        assert told["token"] == "t0ken"
-        assert told["shard"] == [0, 1]
+        assert told == {
+            "token": "t0ken", "intents": 4609, "shard": [0, 1], "presence": {"status": "idle"},
+            "properties": {"os": "linux", "browser": "ccm", "device": "ccm"},
+        }  # fmt: skip
         assert peer.headers["user-agent"].startswith("DiscordBot (")
         first = await anext(gateway)
         assert isinstance(first, Ready)
@@ -37,7 +39,7 @@ def test_a_session_is_begun_and_events_come_in_order() -> None:
         assert [await text(gateway) for _ in range(2, 30)] == list(range(2, 30))
         assert gateway.statistics().live == 1
 
-    server = play(script, shards=1, compress="zlib-stream")
+    server = play(script, shards=1, compress="zlib-stream", presence={"status": "idle"})
     assert server.dialled[0][2] == "/?v=10&encoding=json&compress=zlib-stream"
 
 

@@ -180,6 +180,9 @@ def test_payloads_too_large_are_refused() -> None:
     async def script(server: Scripted, gateway: Gateway) -> None:
         with pytest.raises(ValueError, match="4096"):
             await gateway.send(3, "x" * 4096)
+        for odd in (float("nan"), {1, 2}):
+            with pytest.raises((ValueError, TypeError), match="JSON"):
+                await gateway.send(3, odd)
         with pytest.raises(ValueError, match="shard"):
             await gateway.send(3, "x", shard=1)
 

@@ -23,6 +23,7 @@ from ccm.discord import (
     Event,
     Gap,
     GatewayInfo,
+    Intents,
     Interaction,
     Ready,
     Resumed,
@@ -324,6 +325,13 @@ def test_ids_tell_the_time_and_the_shard() -> None:
     assert shard_of(None, 10) == 0
 
 
+def test_intents_are_discords() -> None:
+    assert {each.name: each.value.bit_length() - 1 for each in Intents} == {
+        "GUILDS": 0, "GUILD_MODERATION": 2, "GUILD_MESSAGES": 9, "GUILD_MESSAGE_REACTIONS": 10,
+        "DIRECT_MESSAGES": 12, "MESSAGE_CONTENT": 15,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "field",
     [
@@ -332,6 +340,10 @@ def test_ids_tell_the_time_and_the_shard() -> None:
         {"intents": -1},
         {"shards": 0},
         {"shard_ids": (0,)},
+        {"presence": "online"},
+        {"presence": {"since": float("nan")}},
+        {"presence": {"activities": [object()]}},
+        {"presence": {"activities": [{"name": "x" * 4000}]}},
         {"compress": "gzip"},
         {"shards": 2, "shard_ids": (2,)},
         {"shards": 2, "shard_ids": (1, 1)},
