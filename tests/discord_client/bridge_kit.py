@@ -26,6 +26,7 @@ class Rest:
     Attributes:
         messages: what is there, by id.
         calls: method and path of each request, in order.
+        reasons: for the audit log, of each request, "" without.
         refuse: path -> status and code to refuse it with.
         history: channel -> what GET messages returns, or the status it is refused with.
     """
@@ -34,6 +35,7 @@ class Rest:
         self.messages: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self.bodies: list[Any] = []
+        self.reasons: list[str] = []
         self.refuse: dict[str, tuple[int, int]] = {}
         self.history: dict[str, Any] = {}
         self.changed = trio.Event()
@@ -91,6 +93,7 @@ class Rest:
                     content += event.data
                 elif isinstance(event, h11.EndOfMessage):
                     body = json.loads(content) if content else None
+                    self.reasons.append(dict(request.headers).get(b"x-audit-log-reason", b"").decode())
                     status, found = self.answer(request.method.decode(), request.target.decode(), body)
                     self.changed.set()
                     self.changed = trio.Event()

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import ccm
-from ccm.discord import _bridge, snowflake_at
+from ccm.discord import Event, _bridge, snowflake_at
 from ccm.discord._channels import AT_ONCE, Behind, Channels
 from ccm.discord._indicator import AFTER, EVERY, PAUSE, TypingIndicator
 from tests.discord_client.bridge_kit import stage
@@ -61,6 +61,34 @@ async def test_after_a_gap_known_channels_are_backfilled_before_anything_newer()
         await bot.say(NOW + 3, "3")
         await bot.until("re 0", "re 1", "re 2", "re 3")
         assert heard == ["0", "1", "2", "3"]
+
+
+@pytest.mark.trio
+async def test_numbers_that_were_left_out_when_a_session_goes_on_are_backfilled() -> None:
+    async with stage(echo) as bot:
+        await bot.say(NOW, "0")
+        await bot.until("re 0")
+        bot.missed(NOW + 1, "left out")
+        await bot.peer.vanish()
+        bot.peer = await bot.server.next()
+        await bot.peer.resume()
+        bot.seq += 1  # of what is left out
+        await bot.say(NOW + 2, "replayed")
+        await bot.event("RESUMED", {})
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re 0", "re left out", "re replayed"])
+
+
+@pytest.mark.trio
+async def test_what_the_inbox_had_no_room_for_is_backfilled() -> None:
+    async with stage(echo) as bot:
+        await bot.say(NOW, "0")
+        await bot.until("re 0")
+        bot.missed(NOW + 1, "shed")
+        inbox = bot.gateway._inbox
+        inbox._note(Event("MESSAGE_CREATE", None, bot.seq, 0, 1))
+        await bot.say(NOW + 2, "next")
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re 0", "re next", "re shed"])
+        assert inbox.shed == 1
 
 
 @pytest.mark.trio
@@ -248,6 +276,24 @@ def test_typing_is_shown_while_anybody_waits() -> None:
     shown.start("5", 32.0)
     assert shown.next_deadline() == 31.0 + PAUSE
     shown._check()
+
+
+@pytest.mark.trio
+async def test_the_bot_is_shown_as_typing_also_where_a_message_still_waits() -> None:
+    free = trio.Event()
+
+    async def holds(turn: ccm.Turn) -> str:
+        await free.wait()
+        return f"re {turn.text}"
+
+    async with stage(holds, config=ccm.Config(limit=1, headroom={}, rate_limit=None)) as bot:
+        await bot.say(NOW, "runs")
+        await bot.called("POST", "/channels/5/typing")
+        await bot.say(NOW + 1, "waits", channel_id="6")
+        await bot.called("POST", "/channels/6/typing")
+        assert bot.manager.statistics().waiting == 1
+        free.set()
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re runs", "re waits"])
 
 
 @pytest.mark.trio

@@ -108,6 +108,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.capacity = capacity
         self.waiting: list[Any] = []  # without gaps
         self.lost = self.told = self.serial = 0
+        self.untold: list[int] = []
 
     @rule(kind=st.sampled_from([*RANK, "READY"]))
     def put(self, kind: str) -> None:
@@ -117,6 +118,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.waiting.append(item)
         if victim is not None:
             self.lost += 1
+            self.untold.append(victim.data)
             self.waiting.remove(victim)
             assert all(RANK[victim.type] >= RANK.get(getattr(i, "type", ""), 0) for i in self.waiting)
         elif len(self.waiting) > self.capacity:  # only control items were there
@@ -130,8 +132,11 @@ class InboxMachine(RuleBasedStateMachine):
         item = simulate(self.inbox.get)
         if isinstance(item, Gap):
             self.told += item.count
+            self.untold.clear()
         else:
             assert item is self.waiting.pop(0)
+            if isinstance(item, Event):
+                assert all(item.data < serial for serial in self.untold), "a gap comes too late"
 
     @invariant()
     def sound(self) -> None:

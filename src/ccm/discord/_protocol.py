@@ -53,15 +53,14 @@ class _Link:
         beat: when the next one is due.
         acked: an answer came since the last one that was due.
         live: since when it is, infinity before.
-        replayed, missing: events since RESUME was sent, and numbers that were left out; `hole` is the first.
+        replayed: events since RESUME was sent.
         checking: the next number decides whether the replay was complete.
         closing: a `Close` was returned; nothing counts any more.
         sends: when the last 119 payloads were sent.
     """
 
     __slots__ = (
-        "acked", "beat", "checking", "closing", "hole", "interval", "limit", "live", "missing", "phase",
-        "replayed", "sends",
+        "acked", "beat", "checking", "closing", "interval", "limit", "live", "phase", "replayed", "sends",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -72,7 +71,6 @@ class _Link:
         self.acked = True
         self.live = math.inf
         self.replayed = 0
-        self.missing = self.hole = 0
         self.checking = False
         self.closing = False
         self.sends: deque[float] = deque(maxlen=SENDS - 1)
@@ -308,7 +306,7 @@ class Protocol:
             return self._ready(link, payload.get("d"), seq, now)
         gap = NOTHING if seq is None else self._count(link, seq)
         if kind == "RESUMED" and link.phase == "resume":
-            return self._resumed(link, seq, now)
+            return (*gap, self._resumed(link, now))
         if not isinstance(kind, str):
             self.ignored += 1
             return gap
@@ -319,17 +317,13 @@ class Protocol:
         return (*gap, Deliver(event)) if gap else (Deliver(event),)
 
     def _count(self, link: _Link, seq: int) -> tuple[Action, ...]:
-        """Take note of a number; returns the gap it shows, if the replay turns out to have had one."""
+        """Take note of a number; returns the gap in front of it that a replay has left."""
         last = self.seq
         if last is None or seq > last:
             self.seq = seq
         # Before the session is confirmed a number says nothing: without one there is nothing to compare.
         missing = max(seq - last - 1, 0) if last is not None else 0
-        if link.phase == "resume":
-            if missing and not link.missing:
-                link.hole = seq - missing
-            link.missing += missing
-        elif link.checking:
+        if link.phase == "resume" or link.checking:
             link.checking = False
             if missing:
                 return (self._gap("hole", missing, seq - missing),)
@@ -358,14 +352,11 @@ class Protocol:
         ids = tuple(str(guild["id"]) for guild in guilds if isinstance(guild, dict) and "id" in guild)
         return (Deliver(Ready(lost, user, ids, self._shard, self.sessions)),)
 
-    def _resumed(self, link: _Link, seq: int | None, now: float) -> tuple[Action, ...]:
+    def _resumed(self, link: _Link, now: float) -> Deliver:
         self._resumes = 0
         self._live(link, now)
         link.checking = True  # the last events of the replay may be missing: the next number will tell
-        resumed = Deliver(Resumed(link.replayed, self._shard))
-        if not link.missing:
-            return (resumed,)
-        return (resumed, self._gap("hole", link.missing, link.hole))
+        return Deliver(Resumed(link.replayed, self._shard))
 
     def _live(self, link: _Link, now: float) -> None:
         link.phase = "live"
