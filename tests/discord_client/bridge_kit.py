@@ -113,13 +113,20 @@ class Stage:
     """What a test plays on: the server's side of the gateway, and REST; and what the bot is made of."""
 
     def __init__(
-        self, server: Scripted, peer: Peer, rest: Rest, gateway: Gateway, manager: ccm.ConversationManager
+        self,
+        server: Scripted,
+        peer: Peer,
+        rest: Rest,
+        gateway: Gateway,
+        manager: ccm.ConversationManager,
+        bridge: Bridge,
     ) -> None:
         self.server = server
         self.peer = peer
         self.rest = rest
         self.gateway = gateway
         self.manager = manager
+        self.bridge = bridge
         self.seq = 1
 
     async def event(self, kind: str, data: Any) -> None:
@@ -185,6 +192,6 @@ async def stage(
                 inner.start_soon(bot.run, manager)
                 peer = await server.next()
                 await peer.begin()
-                yield Stage(server, peer, rest, gateway, manager)
+                yield Stage(server, peer, rest, gateway, manager, bot)
                 inner.cancel_scope.cancel()
         nursery.cancel_scope.cancel()

@@ -267,6 +267,17 @@ def test_a_broken_zlib_stream_is_left_and_the_session_goes_on() -> None:
     play(script, compress="zlib-stream")
 
 
+def test_a_message_that_is_too_large_costs_the_connection_not_the_session() -> None:
+    async def script(server: Scripted, gateway: Gateway) -> None:
+        peer = await ready(server, gateway)
+        await peer.raw(" " * 4097)
+        await peer.closed_with()
+        peer = await server.next()
+        assert (await peer.resume())["seq"] == 1
+
+    play(script, max_message_size=4096)
+
+
 # -- slow readers ----------------------------------------------------------------------------------
 
 
