@@ -90,6 +90,27 @@ DISCORD = (
         PART_TESTS,
     ),
     Mutant(
+        "what is given up for more urgent things is told behind what waits", "discord", "discord/_inbox.py",
+        "                self._note(old, serial)\n",
+        "                del self._items[serial]\n                self._note(old)\n",
+        PART_TESTS,
+    ),
+    Mutant(
+        "heartbeats that are asked for use up the limit", "discord", PROTOCOL,
+        "ASKED = SENDS - RESERVED // 2\n", "ASKED = SENDS - 1\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "a good-bye follows half a frame", "discord", SHARD,
+        "                connection.stuck = True\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
+        "anybody may be Discord", "discord", "discord/_dial.py",
+        "ssl.create_default_context()", "ssl._create_unverified_context()",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
         "a bomb is unpacked", "discord", "discord/_inflate.py",
         "            text = self._context.decompress(data, self._limit)\n        except zlib.error",
         "            text = self._context.decompress(data)\n        except zlib.error",
