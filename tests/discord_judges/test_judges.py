@@ -64,8 +64,9 @@ async def requests(fake: FakeDiscord) -> None:
     fake.api.fail(502, route=CREATE)
     await ask(fake, 20)
     fake.api.limits.routes[CREATE] = (1, 0.5)
-    # What a client makes of a limit that changes inside a window is its own affair: hikari, whose windows slide,
-    # is refused up to three times, depending on when it asks. Once it was told the new limit, it must keep to it.
+    # What a client makes of a limit that changes inside a window is its own affair: hikari, whose windows
+    # slide, is refused up to three times, depending on when it asks. Once it was told the new limit, it must
+    # keep to it.
     for number in range(30, 32):
         await ask(fake, number)
     refused = dict(fake.api.limits.refused)
