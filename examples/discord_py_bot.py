@@ -28,13 +28,11 @@ class Bot(discord.Client):
             return
         asks = "?" in message.content or self.user in message.mentions
         try:
-            await self.manager.submit(
-                ccm.Message(
-                    str(message.channel.id), str(message.author.id), message.content, id=str(message.id),
-                    tenant=str(message.guild.id) if message.guild else "",
-                    priority=ccm.HIGH if asks else ccm.NORMAL,
-                )
-            )  # fmt: skip
+            await self.manager.submit(ccm.Message(
+                str(message.channel.id), str(message.author.id), message.content, id=str(message.id),
+                tenant=str(message.guild.id) if message.guild else "",
+                priority=ccm.HIGH if asks else ccm.NORMAL,
+            ))  # fmt: skip
         except ccm.Duplicate:
             return  # Discord told us twice
         except ccm.Rejected as rejected:
@@ -43,12 +41,16 @@ class Bot(discord.Client):
     async def deliver(self, reply: ccm.Reply, message: ccm.Message) -> None:
         channel = await self.fetch_channel(int(message.conversation))
         assert isinstance(channel, discord.abc.Messageable)
-        await channel.send(reply.text[:2000], allowed_mentions=discord.AllowedMentions.none())
+        for at in range(0, len(reply.text), 2000):
+            part, nonce = reply.text[at : at + 2000], f"{message.id}.{at}"  # what Discord had is not doubled
+            await channel.send(part, nonce=nonce, allowed_mentions=discord.AllowedMentions.none())
 
 
 async def main(bot: Bot, token: str) -> None:
-    async with ccm.aio.open_manager(reply, storage="bot.db", deliver=bot.deliver) as bot.manager, bot:
-        await bot.start(token)
+    async with bot:  # for longer than the manager, which may have replies to deliver at its end
+        await bot.login(token)
+        async with ccm.aio.open_manager(reply, storage="bot.db", deliver=bot.deliver) as bot.manager:
+            await bot.connect()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""A bot with python-telegram-bot (`pip install python-telegram-bot`) that answers each chat in order.
-
-Run it with the bot's token in TELEGRAM_TOKEN.
-"""
+"""A bot with python-telegram-bot that answers each chat in order. The token is in TELEGRAM_TOKEN."""
 
 from __future__ import annotations
 
@@ -46,11 +43,17 @@ class Bot:
 
 async def main(token: str) -> None:
     bot = Bot(token)
-    async with ccm.aio.open_manager(reply, storage="bot.db", deliver=bot.deliver) as bot.manager, bot.app:
+    updater = bot.app.updater
+    assert updater is not None
+    # The manager ends before the app does: it may have replies to deliver.
+    async with bot.app, ccm.aio.open_manager(reply, storage="bot.db", deliver=bot.deliver) as bot.manager:
         await bot.app.start()
-        assert bot.app.updater is not None
-        await bot.app.updater.start_polling()
-        await asyncio.Event().wait()  # until it is cancelled, by Ctrl-C
+        try:
+            await updater.start_polling()
+            await asyncio.Event().wait()  # until it is cancelled, by Ctrl-C
+        finally:
+            await updater.stop()
+            await bot.app.stop()
 
 
 if __name__ == "__main__":

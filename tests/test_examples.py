@@ -17,7 +17,7 @@ TIME_LIMIT = 30.0  # seconds
 SERVERS = ("http_front_end.py",)
 """They run until they get a signal; their argument is the port."""
 BOTS = ("discord_py_bot.py", "telegram_bot.py")
-"""They need an account at a service, and its library."""
+"""They need a service, and its library: `tests/aio/test_bots.py` runs them."""
 
 
 def test_there_are_examples() -> None:

@@ -236,6 +236,47 @@ def test_an_error_that_ends_the_manager_ends_the_block(run: Any) -> None:
     run(main())
 
 
+def test_what_goes_wrong_when_it_is_opened_is_told_and_another_one_can_be_opened(
+    run: Any, tmp_path: Path
+) -> None:
+    broken = tmp_path / "bot.db"
+    broken.write_bytes(b"no database, and longer than the header of one would be" * 20)
+
+    async def main() -> None:
+        with pytest.raises(ccm.StorageError):
+            async with ccm.aio.open_manager(echo, config=CONFIG, storage=broken):
+                raise AssertionError("it was opened")
+        async with ccm.aio.open_manager(echo, config=CONFIG) as manager:
+            with pytest.raises(RuntimeError):
+                async with ccm.aio.open_manager(echo, config=CONFIG):
+                    raise AssertionError("two were opened")
+            assert str(await manager.ask(say("one"))) == "re one"
+        assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
+
+    run(main())
+
+
+def test_cancelling_who_opens_it_leaves_nothing_behind(run: Any, tmp_path: Path) -> None:
+    async def hold() -> None:
+        async with ccm.aio.open_manager(echo, config=CONFIG, storage=tmp_path / "bot.db"):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        for wait in range(6):
+            task = asyncio.create_task(hold())
+            for _ in range(wait):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert asyncio.all_tasks() == before
+        async with ccm.aio.open_manager(echo, config=CONFIG, storage=tmp_path / "bot.db") as manager:
+            assert str(await manager.ask(say("one"))) == "re one"
+
+    run(main())
+
+
 def test_what_a_handler_gets(run: Any) -> None:
     place: contextvars.ContextVar[str] = contextvars.ContextVar("place", default="")
 

@@ -26,6 +26,7 @@ class Rest:
     Attributes:
         messages: what is there, by id.
         calls: method and path of each request, in order.
+        reasons: for the audit log, of each request, "" without.
         refuse: path -> status and code to refuse it with.
         history: channel -> what GET messages returns, or the status it is refused with.
     """
@@ -34,6 +35,7 @@ class Rest:
         self.messages: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self.bodies: list[Any] = []
+        self.reasons: list[str] = []
         self.refuse: dict[str, tuple[int, int]] = {}
         self.history: dict[str, Any] = {}
         self.changed = trio.Event()
@@ -91,6 +93,7 @@ class Rest:
                     content += event.data
                 elif isinstance(event, h11.EndOfMessage):
                     body = json.loads(content) if content else None
+                    self.reasons.append(dict(request.headers).get(b"x-audit-log-reason", b"").decode())
                     status, found = self.answer(request.method.decode(), request.target.decode(), body)
                     self.changed.set()
                     self.changed = trio.Event()
@@ -110,13 +113,20 @@ class Stage:
     """What a test plays on: the server's side of the gateway, and REST; and what the bot is made of."""
 
     def __init__(
-        self, server: Scripted, peer: Peer, rest: Rest, gateway: Gateway, manager: ccm.ConversationManager
+        self,
+        server: Scripted,
+        peer: Peer,
+        rest: Rest,
+        gateway: Gateway,
+        manager: ccm.ConversationManager,
+        bridge: Bridge,
     ) -> None:
         self.server = server
         self.peer = peer
         self.rest = rest
         self.gateway = gateway
         self.manager = manager
+        self.bridge = bridge
         self.seq = 1
 
     async def event(self, kind: str, data: Any) -> None:
@@ -182,6 +192,6 @@ async def stage(
                 inner.start_soon(bot.run, manager)
                 peer = await server.next()
                 await peer.begin()
-                yield Stage(server, peer, rest, gateway, manager)
+                yield Stage(server, peer, rest, gateway, manager, bot)
                 inner.cancel_scope.cancel()
         nursery.cancel_scope.cancel()

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import ccm
-from ccm.discord import _bridge, snowflake_at
+from ccm.discord import Bridge, Event, _bridge, snowflake_at, snowflake_time
 from ccm.discord._channels import AT_ONCE, Behind, Channels
 from ccm.discord._indicator import AFTER, EVERY, PAUSE, TypingIndicator
 from tests.discord_client.bridge_kit import stage
@@ -61,6 +61,49 @@ async def test_after_a_gap_known_channels_are_backfilled_before_anything_newer()
         await bot.say(NOW + 3, "3")
         await bot.until("re 0", "re 1", "re 2", "re 3")
         assert heard == ["0", "1", "2", "3"]
+
+
+@pytest.mark.trio
+async def test_numbers_that_were_left_out_when_a_session_goes_on_are_backfilled() -> None:
+    async with stage(echo) as bot:
+        await bot.say(NOW, "0")
+        await bot.until("re 0")
+        bot.missed(NOW + 1, "left out")
+        await bot.peer.vanish()
+        bot.peer = await bot.server.next()
+        await bot.peer.resume()
+        bot.seq += 1  # of what is left out
+        await bot.say(NOW + 2, "replayed")
+        await bot.event("RESUMED", {})
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re 0", "re left out", "re replayed"])
+
+
+@pytest.mark.trio
+async def test_what_is_too_old_is_not_backfilled() -> None:
+    long_ago = int(snowflake_at(time.time() - 3600))
+    async with stage(echo, max_age=600.0) as bot:
+        await bot.say(long_ago, "0")
+        await bot.until("re 0")
+        bot.missed(long_ago + 1, "old")
+        await bot.peer.raw("{")
+        await bot.say(NOW, "new")
+        await bot.until("re 0", "re new")
+        (path,) = [path for method, path in bot.rest.calls if method == "GET" and "after=" in path]
+        after = path.partition("after=")[2].partition("&")[0]
+        assert 590 < time.time() - snowflake_time(after) < 660
+
+
+@pytest.mark.trio
+async def test_what_the_inbox_had_no_room_for_is_backfilled() -> None:
+    async with stage(echo) as bot:
+        await bot.say(NOW, "0")
+        await bot.until("re 0")
+        bot.missed(NOW + 1, "shed")
+        inbox = bot.gateway._inbox
+        inbox._note(Event("MESSAGE_CREATE", None, bot.seq, 0, 1))
+        await bot.say(NOW + 2, "next")
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re 0", "re next", "re shed"])
+        assert inbox.shed == 1
 
 
 @pytest.mark.trio
@@ -226,6 +269,14 @@ async def test_events_that_were_missed_leave_nobody_waiting(monkeypatch: pytest.
 # -- typing ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"every": 0.4}, {"every": float("inf")}, {"max_age": -1}, {"max_age": "1"}]
+)
+def test_settings_of_a_bridge_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be finite seconds"):
+        Bridge(None, **wrong)  # type: ignore[arg-type]  # it is not looked at
+
+
 def test_typing_is_shown_while_anybody_waits() -> None:
     shown = TypingIndicator()
     assert shown.next_deadline() == float("inf")
@@ -248,6 +299,27 @@ def test_typing_is_shown_while_anybody_waits() -> None:
     shown.start("5", 32.0)
     assert shown.next_deadline() == 31.0 + PAUSE
     shown._check()
+
+
+@pytest.mark.trio
+async def test_the_bot_is_shown_as_typing_also_where_a_message_still_waits() -> None:
+    free = trio.Event()
+
+    async def holds(turn: ccm.Turn) -> str:
+        await free.wait()
+        return f"re {turn.text}"
+
+    async with stage(holds, config=ccm.Config(limit=1, headroom={}, rate_limit=None)) as bot:
+        await bot.say(NOW, "runs")
+        await bot.called("POST", "/channels/5/typing")
+        await bot.say(NOW + 1, "waits", channel_id="6")
+        await bot.called("POST", "/channels/6/typing")
+        assert bot.manager.statistics().waiting == 1
+        free.set()
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re runs", "re waits"])
+        with trio.fail_after(5):
+            while bot.bridge._replies._typing.next_deadline() < float("inf"):  # noqa: ASYNC110  # untold
+                await trio.sleep(0.01)
 
 
 @pytest.mark.trio

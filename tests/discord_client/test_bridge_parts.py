@@ -173,6 +173,11 @@ def test_refusals_say_how_long_to_wait_and_not_too_often() -> None:
     message = ccm.Message("c", "u", "x")
     limited = ccm.Rejected.because(ccm.Reason.RATE_LIMITED, 3.2)
     assert "4 seconds" in friendly(limited, message)
+    for reason in (ccm.Reason.OVERLOADED, ccm.Reason.CONVERSATION_FULL, ccm.Reason.QUEUE_SHARE):
+        told = friendly(ccm.Rejected.because(reason, 7.0), message)
+        assert "Please try again in 7 seconds." in told
+    assert "again in 1 second." in friendly(ccm.Shed(retry_after=0.2), message)
+    assert "again later." in friendly(ccm.Rejected.because(ccm.Reason.BUSY), message)
     assert friendly(ccm.Rejected.because(ccm.Reason.NO_ROUTE), message) == ""
     notices = Notices(every=10.0)
     assert [notices.may_tell(message, now) for now in (0.0, 9.0, 10.0, 11.0)] == [True, False, True, False]

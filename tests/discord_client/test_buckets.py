@@ -191,6 +191,19 @@ def test_a_refused_token_stops_everything_for_good_but_not_a_commands_own() -> N
         limits.lost(asked, 1.0)
 
 
+def test_a_429_without_a_body_that_discord_wrote_says_in_its_headers_how_long() -> None:
+    limits, route = RestLimits(), ROUTES[0]
+    limits.answered(go(limits, route, 0.0), 429, {"via": "1.1 x", "retry-after": "40"}, None, 1.0)
+    assert limits.ask(route, 1.0) == Wait(41.0)
+    limits.answered(go(limits, route, 41.0), 429, {"via": "1.1 x"}, None, 41.0)
+    assert limits.ask(route, 41.0) == Wait(46.0)  # a few seconds when nobody says
+    limits = RestLimits()
+    told = {"via": "1.1 x", "retry-after": "9", "x-ratelimit-global": "true"}
+    limits.answered(go(limits, route, 0.0), 429, told, {"retry_after": 7}, 0.0)
+    assert limits.ask(ROUTES[2], 0.0) == Wait(7.0)
+    assert isinstance(limits.ask(ROUTES[3], 0.0), Go)
+
+
 def test_shared_limits_are_not_our_fault() -> None:
     limits = RestLimits(max_invalid=2)
     for time in range(10):

@@ -25,8 +25,10 @@ def test_a_session_is_begun_and_events_come_in_order() -> None:
     async def script(server: Scripted, gateway: Gateway) -> None:
         peer = await server.next()
         told = await peer.begin()
-        assert told["token"] == "t0ken"
-        assert told["shard"] == [0, 1]
+        assert told == {
+            "token": "t0ken", "intents": 4609, "shard": [0, 1], "presence": {"status": "idle"},
+            "properties": {"os": "linux", "browser": "ccm", "device": "ccm"},
+        }  # fmt: skip
         assert peer.headers["user-agent"].startswith("DiscordBot (")
         first = await anext(gateway)
         assert isinstance(first, Ready)
@@ -37,7 +39,7 @@ def test_a_session_is_begun_and_events_come_in_order() -> None:
         assert [await text(gateway) for _ in range(2, 30)] == list(range(2, 30))
         assert gateway.statistics().live == 1
 
-    server = play(script, shards=1, compress="zlib-stream")
+    server = play(script, shards=1, compress="zlib-stream", presence={"status": "idle"})
     assert server.dialled[0][2] == "/?v=10&encoding=json&compress=zlib-stream"
 
 
@@ -199,9 +201,9 @@ def test_numbers_left_out_by_the_replay_are_a_gap_also_at_its_end() -> None:
         await peer.dispatch(MESSAGE, 4, "late")  # 2 and 3 are missing
         await peer.dispatch("RESUMED", None)
         await peer.dispatch(MESSAGE, 6, "live")  # 5, too
+        assert await anext(gateway) == Gap("hole", 2, 2)
         assert await text(gateway) == "late"
         assert await anext(gateway) == Resumed(1)
-        assert await anext(gateway) == Gap("hole", 2, 2)
         assert await anext(gateway) == Gap("hole", 1, 1)
         assert await text(gateway) == "live"
 
@@ -263,6 +265,17 @@ def test_a_broken_zlib_stream_is_left_and_the_session_goes_on() -> None:
         await peer.resume()
 
     play(script, compress="zlib-stream")
+
+
+def test_a_message_that_is_too_large_costs_the_connection_not_the_session() -> None:
+    async def script(server: Scripted, gateway: Gateway) -> None:
+        peer = await ready(server, gateway)
+        await peer.raw(" " * 4097)
+        await peer.closed_with()
+        peer = await server.next()
+        assert (await peer.resume())["seq"] == 1
+
+    play(script, max_message_size=4096)
 
 
 # -- slow readers ----------------------------------------------------------------------------------

@@ -99,6 +99,42 @@ def test_a_loss_that_was_not_handled_is_told_to_the_next_process(tmp_path: Path)
         trio.run(partial(on_sockets, script, state=tmp_path / "state", acknowledge=True))
 
 
+def test_events_that_nobody_says_are_handled_hold_up_the_next() -> None:
+    async def script(server: Scripted, gateway: Gateway) -> None:
+        peer = await ready(server, gateway)
+        for number in range(2, 6):
+            await peer.dispatch(MESSAGE, number, number)
+        first, _ = await anext(gateway), await anext(gateway)
+        with trio.move_on_after(60) as scope:
+            await anext(gateway)
+        assert scope.cancelled_caught
+        gateway.handled(first)
+        assert isinstance(await anext(gateway), Event)
+        assert gateway.unhandled == 2
+
+    play(script, acknowledge=True, max_unhandled=2, limit=100.0)
+
+
+def test_a_state_that_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    folder, gone = tmp_path / "folder", tmp_path / "gone"
+    folder.mkdir()
+
+    async def script(server: Scripted, gateway: Gateway) -> None:
+        await (peer := await server.next()).begin(session="kept")
+        await anext(gateway)
+        folder.rename(gone)
+        await peer.dispatch(MESSAGE, 2)
+        await anext(gateway)
+        with trio.fail_after(10):
+            while not gateway.statistics().unsaved:  # noqa: ASYNC110  # nothing tells of it
+                await trio.sleep(0.05)
+        gone.rename(folder)
+
+    trio.run(partial(on_sockets, script, state=folder / "state"))
+    (session,) = json.loads((folder / "state").read_text())["sessions"].values()
+    assert session["session_id"] == "kept"
+
+
 def test_sessions_begun_are_on_the_disk_before_they_begin(tmp_path: Path) -> None:
     async def script(server: Scripted, gateway: Gateway) -> None:
         peer = await server.next()
@@ -180,6 +216,9 @@ def test_payloads_too_large_are_refused() -> None:
     async def script(server: Scripted, gateway: Gateway) -> None:
         with pytest.raises(ValueError, match="4096"):
             await gateway.send(3, "x" * 4096)
+        for odd in (float("nan"), {1, 2}):
+            with pytest.raises((ValueError, TypeError), match="JSON"):
+                await gateway.send(3, odd)
         with pytest.raises(ValueError, match="shard"):
             await gateway.send(3, "x", shard=1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 import httpx2
@@ -60,6 +61,18 @@ async def test_it_deletes_warns_and_silences_who_goes_on() -> None:
         ("PATCH", "/guilds/7/members/9"),
     ]  # fmt: skip
     assert server.bodies[-1]["communication_disabled_until"]
+    why = "moderation%20by%20ccm"
+    assert server.reasons == [why, "", why, "", why]
+
+
+async def test_nobody_is_silenced_for_longer_than_discord_allows() -> None:
+    server = Server()
+    with pytest.raises(ValueError, match="28 days"):
+        Moderator(None, time_outs=(0, 28 * 86_400 + 1))  # type: ignore[arg-type]  # nothing is asked
+    async with moderated(server, (28 * 86_400,)) as manager:
+        await manager.ask(said("11"))
+    until = datetime.fromisoformat(server.bodies[-1]["communication_disabled_until"])
+    assert 0 <= datetime.now(UTC).timestamp() + 28 * 86_400 - until.timestamp() < 60
 
 
 async def test_a_message_that_is_moderated_again_counts_once() -> None:

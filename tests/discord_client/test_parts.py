@@ -23,6 +23,7 @@ from ccm.discord import (
     Event,
     Gap,
     GatewayInfo,
+    Intents,
     Interaction,
     Ready,
     Resumed,
@@ -107,6 +108,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.capacity = capacity
         self.waiting: list[Any] = []  # without gaps
         self.lost = self.told = self.serial = 0
+        self.untold: list[int] = []
 
     @rule(kind=st.sampled_from([*RANK, "READY"]))
     def put(self, kind: str) -> None:
@@ -116,6 +118,7 @@ class InboxMachine(RuleBasedStateMachine):
         self.waiting.append(item)
         if victim is not None:
             self.lost += 1
+            self.untold.append(victim.data)
             self.waiting.remove(victim)
             assert all(RANK[victim.type] >= RANK.get(getattr(i, "type", ""), 0) for i in self.waiting)
         elif len(self.waiting) > self.capacity:  # only control items were there
@@ -129,8 +132,11 @@ class InboxMachine(RuleBasedStateMachine):
         item = simulate(self.inbox.get)
         if isinstance(item, Gap):
             self.told += item.count
+            self.untold.clear()
         else:
             assert item is self.waiting.pop(0)
+            if isinstance(item, Event):
+                assert all(item.data < serial for serial in self.untold), "a gap comes too late"
 
     @invariant()
     def sound(self) -> None:
@@ -324,6 +330,13 @@ def test_ids_tell_the_time_and_the_shard() -> None:
     assert shard_of(None, 10) == 0
 
 
+def test_intents_are_discords() -> None:
+    assert {each.name: each.value.bit_length() - 1 for each in Intents} == {
+        "GUILDS": 0, "GUILD_MODERATION": 2, "GUILD_MESSAGES": 9, "GUILD_MESSAGE_REACTIONS": 10,
+        "DIRECT_MESSAGES": 12, "MESSAGE_CONTENT": 15,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "field",
     [
@@ -332,6 +345,10 @@ def test_ids_tell_the_time_and_the_shard() -> None:
         {"intents": -1},
         {"shards": 0},
         {"shard_ids": (0,)},
+        {"presence": "online"},
+        {"presence": {"since": float("nan")}},
+        {"presence": {"activities": [object()]}},
+        {"presence": {"activities": [{"name": "x" * 4000}]}},
         {"compress": "gzip"},
         {"shards": 2, "shard_ids": (2,)},
         {"shards": 2, "shard_ids": (1, 1)},

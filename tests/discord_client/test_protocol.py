@@ -150,6 +150,12 @@ class ProtocolMachine(RuleBasedStateMachine):
             self.do((answer,))
 
     @precondition(lambda self: self.connected)
+    @rule(many=st.integers(1, 130))
+    def ask_for_heartbeats(self, many: int) -> None:
+        for _ in range(many):
+            self.do(self.protocol.receive({"op": 1}, self.now))
+
+    @precondition(lambda self: self.connected)
     @rule(code=CODES)
     def close(self, code: int | None) -> None:
         self.plan = self.protocol.closed(code, self.now)
@@ -251,6 +257,31 @@ def test_replays_without_holes_are_no_gap(sequence: list[int | None]) -> None:
     found = [action.event for action in first + then + last if isinstance(action, Deliver)]
     assert not any(isinstance(event, Gap) for event in found)
     assert Resumed(1) in found
+
+
+def test_heartbeats_that_are_asked_for_leave_room_for_those_that_are_due() -> None:
+    protocol = live()
+    answers = [protocol.receive({"op": 1}, 0.0) for _ in range(200)]
+    sent = 1 + sum(map(len, answers))  # IDENTIFY counts, too
+    for due in (5.0, 15.0, 25.0, 35.0, 45.0, 55.0):
+        assert protocol.tick(due) == (Send(1, 1),)
+        protocol.receive({"op": 11}, due)
+        sent += 1
+    assert 100 < sent <= 120
+    assert protocol.receive({"op": 1}, 60.0) == (Send(1, 1),)
+
+
+@pytest.mark.parametrize("phase", ["identify", "resume"])
+def test_a_session_that_is_asked_for_and_does_not_come_is_not_waited_for_for_ever(phase: str) -> None:
+    saved = SavedSession("old", 7, RESUME) if phase == "resume" else None
+    protocol = Protocol(token="t", intents=1, url=FIRST, random=lambda: 0.5, saved=saved)
+    protocol.opened(0.0)
+    protocol.receive({"op": 10, "d": {"heartbeat_interval": 3_600_000}}, 0.0)
+    protocol.identify(0.0)
+    assert protocol.next_deadline() == 60.0
+    (close,) = protocol.tick(60.0)
+    assert isinstance(close, Close)
+    assert phase in close.why
 
 
 def test_connections_are_opened_and_closed_in_turn() -> None:

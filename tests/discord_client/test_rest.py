@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,11 +11,12 @@ import httpx2
 import pytest
 import trio
 
-from ccm.discord import DiscordSettings, Rest, RestError, RestStopped
+from ccm.discord import DiscordSettings, Rest, RestError, RestStopped, snowflake_at
 from ccm.discord._requests import Requests
 from ccm.testing import simulate
 
 Reply = tuple[int, dict[str, str], Any]
+NEW = snowflake_at(time.time())
 MESSAGE = {"id": "5", "channel_id": "1", "author": {"id": "9"}, "content": "x"}
 OK: Reply = (200, {}, MESSAGE)
 DOWN: Reply = (502, {}, None)
@@ -321,6 +323,9 @@ def test_backfill_ends_whatever_comes(odd: Any) -> None:
         lambda rest: rest.create_message("../users", "x"),
         lambda rest: rest.delete_messages("1", ["2"]),
         lambda rest: rest.delete_messages("1", ["2", "2"]),
+        lambda rest: rest.delete_messages("1", [NEW] * 2),
+        lambda rest: rest.delete_messages("1", [str(int(NEW) + number) for number in range(101)]),
+        lambda rest: rest.delete_messages("1", [NEW, snowflake_at(time.time() - 15 * 86_400)]),
         lambda rest: rest.time_out("1", "2", 29 * 86_400),
         lambda rest: rest.ban("1", "2", delete_seconds=-1),
     ],

@@ -45,6 +45,8 @@ __all__ = ["CHANNEL", "GUILD", "FakeDiscord", "open_fake"]
 
 HOSTS: Final = ("gateway", "resume")
 CLOSE_WITHIN: Final = 1.0
+FAR: Final = 3.6e9
+"""When it is in memory, in 2084: nothing that is told there is ever in the past of a client's clock."""
 GONE: Final = (
     ConnectionClosed,
     HandshakeError,
@@ -71,7 +73,7 @@ class FakeDiscord:
         self.gateway_url, self.resume_url = (f"ws://{host}.fake" for host in HOSTS)
         self.api_url = f"http://api.fake{PREFIX}"
         self._nursery = nursery
-        self._began = time.time() - trio.current_time() if not memory else 1.8e9
+        self._began = time.time() - trio.current_time() if not memory else FAR
         self.hub = Hub(rules, self.faults)
         self.world = World(self.wall, self.hub.tell)
         self.hub.world = self.world

@@ -90,6 +90,7 @@ class Faults:
 
     Attributes:
         refuse_resume: every RESUME is answered with op 9 `false`, as by some open-source servers.
+        drop_first_replayed: the first event of a replay is left out.
         drop_last_replayed: the last event of a replay is left out and RESUMED has no number, as by others.
         bare: what is no event comes without `s` and `t`, as from others.
         mute: heartbeats are not answered: the client must take the connection for dead.
@@ -102,6 +103,7 @@ class Faults:
     """
 
     refuse_resume: bool = False
+    drop_first_replayed: bool = False
     drop_last_replayed: bool = False
     bare: bool = False
     mute: bool = False

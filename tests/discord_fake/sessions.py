@@ -305,7 +305,11 @@ class Hub:
             before.session = None
             before.close(4000)
         missed = [text for seq, kind, text in session.log if seq > found.seq and kind != "RESUMED"]
+        # One that got lost has a number, and is not told again.
+        self.withheld += [text for seq, kind, text in session.log if seq > found.seq and kind == "RESUMED"]
         session.link, link.session = link, session
+        if self.faults.drop_first_replayed and missed:
+            self.withheld.append(missed.pop(0))
         incomplete = self.faults.drop_last_replayed and missed
         for text in missed[:-1] if incomplete else missed:
             link.put(text)

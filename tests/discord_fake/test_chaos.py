@@ -68,7 +68,8 @@ class Bench:
     async def settle(self, seconds: float = 900.0) -> None:
         """Heal everything, say one thing more, and wait until it or its loss was heard."""
         faults = self.fake.faults
-        faults.mute = faults.stalled = faults.refuse_resume = faults.drop_last_replayed = False
+        faults.mute = faults.stalled = faults.refuse_resume = False
+        faults.drop_first_replayed = faults.drop_last_replayed = False
         faults.hello, faults.corrupt = "", 0
         faults.dead.clear()
         self.chaos.slice, self.chaos.delay, self.chaos.dead = 0, 0.0, False
@@ -345,8 +346,8 @@ def _requests(step: Step) -> None:
 
 FAULTS = st.sampled_from([
     "reset", "finish", "swallow", "slow", "whole", "slice", "7", "9 true", "9 false", "mute", "unmute",
-    "op 1", "dead resume", "alive", "refuse", "short replay", "late hello", "hello 7", "corrupt", "stall",
-    "go on",
+    "op 1", "dead resume", "alive", "refuse", "short replay", "holed replay", "late hello", "hello 7",
+    "corrupt", "stall", "go on",
     "dead", *(f"close {code}" for code in (1000, 4000, 4003, 4007, 4008, 4009)), "nothing",
 ])  # fmt: skip
 SCHEDULES = st.lists(st.tuples(st.integers(0, 240), FAULTS, st.integers(0, 4)), max_size=12)
@@ -374,7 +375,8 @@ async def do(it: Bench, fault: str) -> None:
         }  # fmt: skip
         switches: dict[str, dict[str, Any]] = {
             "mute": {"mute": True}, "unmute": {"mute": False}, "refuse": {"refuse_resume": True},
-            "short replay": {"drop_last_replayed": True}, "late hello": {"hello": "late"},
+            "short replay": {"drop_last_replayed": True}, "holed replay": {"drop_first_replayed": True},
+            "late hello": {"hello": "late"},
             "hello 7": {"hello": "reconnect"}, "corrupt": {"corrupt": 1}, "stall": {"stalled": True},
             "dead resume": {"dead": {"resume"}}, "go on": {"stalled": False}, "alive": {"dead": set()},
         }  # fmt: skip

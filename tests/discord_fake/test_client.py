@@ -251,6 +251,20 @@ def test_a_replay_without_its_end_is_told() -> None:
     play(script)
 
 
+def test_what_a_replay_leaves_out_is_told_in_its_place() -> None:
+    async def script(fake: FakeDiscord, gateway: Gateway) -> None:
+        await take(gateway, Ready)
+        fake.faults.drop_first_replayed = True
+        fake.cut()
+        fake.world.say("left out")
+        fake.world.say("replayed")
+        assert await take(gateway, Gap) == Gap("hole", 1, 1)
+        assert (await take(gateway, Event)).data["content"] == "replayed"
+        await take(gateway, Resumed)
+
+    play(script)
+
+
 def test_payloads_without_number_and_name_will_do() -> None:
     async def script(fake: FakeDiscord, gateway: Gateway) -> None:
         await take(gateway, Ready)

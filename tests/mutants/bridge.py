@@ -22,6 +22,16 @@ BRIDGE_BUGS = (
         MISSED_TESTS,
     ),
     Mutant(
+        "the bot types only for what runs", "bridge", BRIDGE,
+        "        if receipt.answers:\n            self._replies.awaited(channel)\n", "",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "what is too old is backfilled", "bridge", MISSED,
+        "        return snowflake_at(time.time() - self._max_age)\n", "        return \"0\"\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
         "a backfill that failed counts as done", "bridge", MISSED,
         "        done = not left\n", "        done = True\n",
         MISSED_TESTS,

@@ -55,7 +55,7 @@ DISCORD = (
     ),
     Mutant(
         "holes of a replay go unnoticed", "discord", PROTOCOL,
-        "            link.missing += missing\n", "            self.holes += missing\n",
+        "        if link.phase == \"resume\" or link.checking:\n", "        if link.checking:\n",
         GATEWAY_TESTS,
     ),
     Mutant(
@@ -88,6 +88,27 @@ DISCORD = (
         "what is shed is not told", "discord", "discord/_inbox.py",
         "            self._add(gap)\n", "",
         PART_TESTS,
+    ),
+    Mutant(
+        "what is given up for more urgent things is told behind what waits", "discord", "discord/_inbox.py",
+        "                self._note(old, serial)\n",
+        "                del self._items[serial]\n                self._note(old)\n",
+        PART_TESTS,
+    ),
+    Mutant(
+        "heartbeats that are asked for use up the limit", "discord", PROTOCOL,
+        "ASKED = SENDS - RESERVED // 2\n", "ASKED = SENDS - 1\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "a good-bye follows half a frame", "discord", SHARD,
+        "                connection.stuck = True\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
+        "anybody may be Discord", "discord", "discord/_dial.py",
+        "ssl.create_default_context()", "ssl._create_unverified_context()",
+        (f"{FOLDER}/test_dial.py",),
     ),
     Mutant(
         "a bomb is unpacked", "discord", "discord/_inflate.py",

@@ -156,9 +156,9 @@ class Gateway:
         When cancelled, either nothing was sent or all of it. It is lost if the connection ends meanwhile.
 
         Raises:
-            ValueError: it is too large, or no shard of this process.
+            ValueError, TypeError: it is too large, no JSON, or for no shard of this process.
         """
-        size = len(json.dumps({"op": op, "d": data}))
+        size = len(json.dumps({"op": op, "d": data}, allow_nan=False))
         if size > MAX_PAYLOAD:
             raise ValueError(f"data must take {MAX_PAYLOAD} bytes or less, got {size}; send less at a time")
         if shard not in self._shards:

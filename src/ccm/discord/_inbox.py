@@ -35,9 +35,10 @@ RANKS: Final = {
 @final
 @attrs.define(eq=False)
 class _Shed:
-    """A gap that grows until it is read."""
+    """A gap that grows until it is read; `serial`: where it is."""
 
     shard: int
+    serial: int
     count: int = 0
     messages: int = 0
     first: Place | None = None
@@ -83,10 +84,13 @@ class Inbox:
                 assert isinstance(item, Event)
                 self._note(item)
                 return item
-            old = self._items.pop(self._ranks[worst].popleft())
+            serial = self._ranks[worst].popleft()
+            old = self._items[serial]
             if isinstance(old, Event):
                 victim = old
-                self._note(old)
+                self._note(old, serial)
+            else:
+                del self._items[serial]
         self._add(item)
         self._ranks[rank].append(self._serial)
         self._wake()
@@ -96,12 +100,23 @@ class Inbox:
         self._serial += 1
         self._items[self._serial] = item
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, serial: int | None = None) -> None:
+        """Count what was given up; `serial`: of its place, None when it had none yet. O(1)."""
         self.shed += 1
         gap = self._gaps.get(event.shard)
-        if gap is None:
-            gap = self._gaps[event.shard] = _Shed(event.shard)
-            self._add(gap)
+        if serial is None:
+            if gap is None:
+                gap = self._gaps[event.shard] = _Shed(event.shard, self._serial + 1)
+                self._add(gap)
+        elif gap is not None and gap.serial < serial:
+            del self._items[serial]
+        else:  # it must be told before what came behind
+            if gap is None:
+                gap = self._gaps[event.shard] = _Shed(event.shard, serial)
+            else:
+                del self._items[gap.serial]
+            gap.serial = serial
+            self._items[serial] = gap
         gap.count += 1
         gap.messages += event.type in RANKS
         if event.seq is not None:
@@ -167,6 +182,8 @@ class Inbox:
         assert len(self) <= self._capacity
         serials = sorted(serial for rank in self._ranks for serial in rank)
         assert serials == [key for key, item in self._items.items() if not isinstance(item, _Shed)]
+        assert list(self._items) == sorted(self._items)
+        assert all(self._items[gap.serial] is gap for gap in self._gaps.values())
         gaps = [item for item in self._items.values() if isinstance(item, _Shed)]
         assert {gap.shard: gap for gap in gaps} == self._gaps
         assert len(gaps) == len(self._gaps)

@@ -36,6 +36,8 @@ SENDS = 120
 WINDOW = 60.0
 RESERVED = 20
 """Of the 120 sends a minute, those kept for heartbeats and sessions."""
+ASKED = SENDS - RESERVED // 2
+"""Sends within a minute after which no heartbeat is sent only because it was asked for."""
 MIN_INTERVAL, MAX_INTERVAL = 0.01, 3600.0
 NOTHING: Final[tuple[Action, ...]] = ()
 
@@ -51,15 +53,14 @@ class _Link:
         beat: when the next one is due.
         acked: an answer came since the last one that was due.
         live: since when it is, infinity before.
-        replayed, missing: events since RESUME was sent, and numbers that were left out; `hole` is the first.
+        replayed: events since RESUME was sent.
         checking: the next number decides whether the replay was complete.
         closing: a `Close` was returned; nothing counts any more.
         sends: when the last 119 payloads were sent.
     """
 
     __slots__ = (
-        "acked", "beat", "checking", "closing", "hole", "interval", "limit", "live", "missing", "phase",
-        "replayed", "sends",
+        "acked", "beat", "checking", "closing", "interval", "limit", "live", "phase", "replayed", "sends",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -70,7 +71,6 @@ class _Link:
         self.acked = True
         self.live = math.inf
         self.replayed = 0
-        self.missing = self.hole = 0
         self.checking = False
         self.closing = False
         self.sends: deque[float] = deque(maxlen=SENDS - 1)
@@ -236,7 +236,7 @@ class Protocol:
 
     def _asked_to_beat(self, link: _Link, now: float) -> tuple[Action, ...]:
         """At once, without moving the rhythm; not without end: that would break the limit of sends."""
-        if len(link.sends) == SENDS - 1 and link.sends[0] + WINDOW > now:
+        if len(link.sends) >= ASKED and link.sends[-ASKED] + WINDOW > now:
             self.ignored += 1
             return NOTHING
         return (self._heartbeat(link, now),)
@@ -306,7 +306,7 @@ class Protocol:
             return self._ready(link, payload.get("d"), seq, now)
         gap = NOTHING if seq is None else self._count(link, seq)
         if kind == "RESUMED" and link.phase == "resume":
-            return self._resumed(link, seq, now)
+            return (*gap, self._resumed(link, now))
         if not isinstance(kind, str):
             self.ignored += 1
             return gap
@@ -317,17 +317,13 @@ class Protocol:
         return (*gap, Deliver(event)) if gap else (Deliver(event),)
 
     def _count(self, link: _Link, seq: int) -> tuple[Action, ...]:
-        """Take note of a number; returns the gap it shows, if the replay turns out to have had one."""
+        """Take note of a number; returns the gap in front of it that a replay has left."""
         last = self.seq
         if last is None or seq > last:
             self.seq = seq
         # Before the session is confirmed a number says nothing: without one there is nothing to compare.
         missing = max(seq - last - 1, 0) if last is not None else 0
-        if link.phase == "resume":
-            if missing and not link.missing:
-                link.hole = seq - missing
-            link.missing += missing
-        elif link.checking:
+        if link.phase == "resume" or link.checking:
             link.checking = False
             if missing:
                 return (self._gap("hole", missing, seq - missing),)
@@ -356,14 +352,11 @@ class Protocol:
         ids = tuple(str(guild["id"]) for guild in guilds if isinstance(guild, dict) and "id" in guild)
         return (Deliver(Ready(lost, user, ids, self._shard, self.sessions)),)
 
-    def _resumed(self, link: _Link, seq: int | None, now: float) -> tuple[Action, ...]:
+    def _resumed(self, link: _Link, now: float) -> Deliver:
         self._resumes = 0
         self._live(link, now)
         link.checking = True  # the last events of the replay may be missing: the next number will tell
-        resumed = Deliver(Resumed(link.replayed, self._shard))
-        if not link.missing:
-            return (resumed,)
-        return (resumed, self._gap("hole", link.missing, link.hole))
+        return Deliver(Resumed(link.replayed, self._shard))
 
     def _live(self, link: _Link, now: float) -> None:
         link.phase = "live"

@@ -8,6 +8,7 @@ Discord recognizes one that has arrived.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ import httpx2
 import trio
 
 from ._buckets import Route
-from ._models import ChatMessage, GatewayInfo, User
+from ._models import ChatMessage, GatewayInfo, User, snowflake_time
 from ._requests import Requests
 from ._settings import DiscordSettings
 from ._split import LIMIT, split
@@ -180,6 +181,9 @@ class Rest:
         _ids(channel=channel)
         if not 2 <= len(set(messages)) == len(messages) <= PAGE:
             raise ValueError(f"messages must be 2 to {PAGE} different ids, got {len(messages)}")
+        oldest = min(messages, key=int)
+        if snowflake_time(oldest) < time.time() - FORTNIGHT:
+            raise ValueError(f"messages must not be older than two weeks, got {oldest}; delete it by itself")
         path = f"/channels/{channel}/messages/bulk-delete"
         route = Route("POST", "/channels/{channel}/messages/bulk-delete", channel)
         await self.requests.ask(route, path, body={"messages": list(messages)}, reason=reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import os
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -16,6 +17,8 @@ from ccm._checks import number, optional, refuse, whole
 __all__ = ["DiscordSettings", "Intents"]
 
 MAX_INTENTS = 1 << 53
+MAX_PRESENCE = 3_500
+"""Bytes: it is a part of IDENTIFY, which has 4096."""
 
 
 class Intents(enum.IntFlag):
@@ -51,6 +54,18 @@ def _user_agent(instance: Any, field: Any, value: Any) -> None:
         raise refuse(
             field.name, value, "printable ASCII text such as 'DiscordBot (https://example.org, 1.0)'"
         )
+
+
+def _presence(instance: Any, field: Any, value: Any) -> None:
+    if value is None:
+        return
+    wanted = f"an object as Discord describes it, which makes at most {MAX_PRESENCE} bytes of JSON"
+    try:
+        fits = isinstance(value, Mapping) and len(json.dumps(dict(value), allow_nan=False)) <= MAX_PRESENCE
+    except (ValueError, TypeError, RecursionError):
+        fits = False
+    if not fits:
+        raise refuse(field.name, value, wanted)
 
 
 def _compress(instance: Any, field: Any, value: Any) -> None:
@@ -115,7 +130,7 @@ class DiscordSettings:
     shard_ids: tuple[int, ...] | None = attrs.field(
         default=None, converter=attrs.converters.optional(tuple), validator=_shard_ids
     )
-    presence: Mapping[str, Any] | None = None
+    presence: Mapping[str, Any] | None = attrs.field(default=None, validator=_presence)
     compress: str | None = attrs.field(default="zlib-stream", validator=_compress)
     events: frozenset[str] | None = attrs.field(default=None, converter=attrs.converters.optional(frozenset))
     acknowledge: bool = False
