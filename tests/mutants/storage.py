@@ -76,7 +76,7 @@ STORAGE = (
     ),
     Mutant(
         "given back at another time than it was counted", "rate limit", INBOX,
-        "give_back(pending.message, pending.at)",
+        "give_back(pending.message, pending.arrived)",
         "give_back(pending.message, self._dispatcher.now())",
         (GIVEN_BACK,),
     ),
