@@ -111,6 +111,16 @@ DISCORD = (
         (f"{FOLDER}/test_dial.py",),
     ),
     Mutant(
+        "a socket whose peer vanished is kept", "discord", "discord/_dial.py",
+        "    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
+        "a burst is read in crumbs", "discord", SHARD,
+        "                    receive_buffer_size=RECEIVE_BYTES,\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
         "a bomb is unpacked", "discord", "discord/_inflate.py",
         "            text = self._context.decompress(data, self._limit)\n        except zlib.error",
         "            text = self._context.decompress(data)\n        except zlib.error",
@@ -158,6 +168,12 @@ DISCORD = (
         "a code block is left open", "discord", "discord/_split.py",
         "        start, opening = end, state\n", "        start, opening = end, \"\"\n",
         SPLIT_TESTS,
+    ),
+    Mutant(
+        "a character is lost at each cut", "discord", "discord/_split.py",
+        "        piece.opening + text[piece.start : piece.end] + piece.closing\n",
+        "        piece.opening + text[piece.start : piece.end - (piece.end < len(text))] + piece.closing\n",
+        (f"{FOLDER}/test_split.py::test_nothing_is_lost",),
     ),
     Mutant(
         'a resumed session forgets its number', "discord", 'discord/_protocol.py',
