@@ -79,6 +79,18 @@ async def test_numbers_that_were_left_out_when_a_session_goes_on_are_backfilled(
 
 
 @pytest.mark.trio
+async def test_numbers_that_were_left_out_while_a_session_is_live_are_backfilled() -> None:
+    async with stage(echo) as bot:
+        await bot.say(NOW, "0")
+        await bot.until("re 0")
+        bot.missed(NOW + 1, "left out")
+        bot.seq += 1  # of what is left out
+        await bot.say(NOW + 2, "next")
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re 0", "re left out", "re next"])
+        assert bot.gateway.statistics().holes == 1
+
+
+@pytest.mark.trio
 async def test_what_is_too_old_is_not_backfilled() -> None:
     long_ago = int(snowflake_at(time.time() - 3600))
     async with stage(echo, max_age=600.0) as bot:

@@ -55,7 +55,7 @@ DISCORD = (
     ),
     Mutant(
         "holes of a replay go unnoticed", "discord", PROTOCOL,
-        "        if link.phase == \"resume\" or link.checking:\n", "        if link.checking:\n",
+        "not (self._session_id or link.phase == \"live\"):\n", "link.phase != \"live\":\n",
         GATEWAY_TESTS,
     ),
     Mutant(
@@ -194,10 +194,14 @@ DISCORD = (
         CHAOS_TESTS,
     ),
     Mutant(
-        'the end of a replay is not checked', "discord", 'discord/_protocol.py',
-        '        link.checking = True  #',
-        '        link.checking = False  #',
-        CHAOS_TESTS,
+        "what is left out of a live session goes unnoticed", "discord", PROTOCOL,
+        "not (self._session_id or link.phase == \"live\"):\n", "link.phase != \"resume\":\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "what cannot be read is told twice", "discord", PROTOCOL,
+        "max(missing - link.unread, 0), 0 ", "missing, 0 ",
+        PROTOCOL_TESTS,
     ),
     Mutant(
         'a payload that cannot be read goes unnoticed', "discord", 'discord/_protocol.py',

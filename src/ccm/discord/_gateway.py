@@ -45,7 +45,7 @@ class GatewayStatistics:
         waiting: items in the inbox.
         unhandled: events taken in and not handled.
         shed: events given up because the inbox was full.
-        holes: numbers that Discord left out while all was well.
+        holes: numbers that Discord left out; each was told by a `Gap`.
         ignored: payloads without a meaning.
         unsaved: times the sessions could not be written.
     """
