@@ -348,6 +348,7 @@ class Protocol:
             usable = isinstance(url, str) and url.startswith(("ws://", "wss://"))
             self._resume_url = url if usable else ""
         self.seq = seq
+        link.unread = 0
         self.sessions += 1
         self._live(link, now)
         guilds = guilds if isinstance(guilds, list) else []
