@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ccm.discord._actions import Action, Close, Deliver, Dial, Fatal, Identify, SavedSession, Send
-from ccm.discord._models import Gap, Ready, Resumed
+from ccm.discord._models import Event, Gap, Ready, Resumed
 from ccm.discord._protocol import Protocol
 from tests.discord_client.scripted import FIRST, RESUME
 
@@ -257,6 +257,50 @@ def test_replays_without_holes_are_no_gap(sequence: list[int | None]) -> None:
     found = [action.event for action in first + then + last if isinstance(action, Deliver)]
     assert not any(isinstance(event, Gap) for event in found)
     assert Resumed(1) in found
+
+
+def gaps(actions: tuple[Action, ...]) -> list[Gap]:
+    return [
+        action.event for action in actions if isinstance(action, Deliver) and isinstance(action.event, Gap)
+    ]
+
+
+def test_numbers_that_are_left_out_while_a_session_is_live_are_told_in_their_place() -> None:
+    protocol = live()
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 2}, 1.0)) == []
+    actions = protocol.receive({"op": 0, "t": "A", "s": 5}, 1.0)
+    gap, event = (action.event for action in actions if isinstance(action, Deliver))
+    assert gap == Gap("hole", 2, 2)
+    assert isinstance(gap, Gap)
+    assert isinstance(event, Event)
+    assert (gap.seq, gap.session, event.seq) == (3, event.session, 5)
+    # What comes late or again, and what has no number, leaves no hole.
+    assert not any(gaps(protocol.receive({"op": 0, "t": "A", "s": seq}, 1.0)) for seq in (4, 5, None, 6))
+    assert gaps(protocol.receive({"op": 0, "s": 8}, 1.0)) == [Gap("hole", 1, 1)]  # also without a name
+    assert protocol.holes == 3
+
+
+def test_what_cannot_be_read_is_told_once() -> None:
+    protocol = live()
+    told = [*protocol.undecodable(1.0), *protocol.undecodable(1.0)]
+    assert gaps(tuple(told)) == [Gap("undecodable", 1, 1)] * 2
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 5}, 1.0)) == [Gap("hole", 1, 1)]
+    protocol.undecodable(1.0)  # no event, as the next number shows
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 6}, 1.0)) == []
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 8}, 1.0)) == [Gap("hole", 1, 1)]
+    assert protocol.holes == 2
+
+
+def test_numbers_before_there_is_a_session_leave_no_hole() -> None:
+    protocol = Protocol(token="t", intents=1, url=FIRST, random=lambda: 0.5)
+    protocol.opened(0.0)
+    protocol.receive(HELLO, 0.0)
+    for seq in (1, 5, 9):
+        assert gaps(protocol.receive({"op": 0, "t": "A", "s": seq}, 0.0)) == []
+    protocol.identify(0.0)
+    protocol.undecodable(0.0)  # of no session, so it explains no hole in one
+    assert gaps(protocol.receive(ready(20), 0.0)) == []
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 22}, 0.0)) == [Gap("hole", 1, 1)]
 
 
 def test_heartbeats_that_are_asked_for_leave_room_for_those_that_are_due() -> None:

@@ -55,7 +55,7 @@ DISCORD = (
     ),
     Mutant(
         "holes of a replay go unnoticed", "discord", PROTOCOL,
-        "        if link.phase == \"resume\" or link.checking:\n", "        if link.checking:\n",
+        "not (self._session_id or link.phase == \"live\"):\n", "link.phase != \"live\":\n",
         GATEWAY_TESTS,
     ),
     Mutant(
@@ -111,6 +111,16 @@ DISCORD = (
         (f"{FOLDER}/test_dial.py",),
     ),
     Mutant(
+        "a socket whose peer vanished is kept", "discord", "discord/_dial.py",
+        "    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
+        "a burst is read in crumbs", "discord", SHARD,
+        "                    receive_buffer_size=RECEIVE_BYTES,\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
         "a bomb is unpacked", "discord", "discord/_inflate.py",
         "            text = self._context.decompress(data, self._limit)\n        except zlib.error",
         "            text = self._context.decompress(data)\n        except zlib.error",
@@ -160,6 +170,12 @@ DISCORD = (
         SPLIT_TESTS,
     ),
     Mutant(
+        "a character is lost at each cut", "discord", "discord/_split.py",
+        "        piece.opening + text[piece.start : piece.end] + piece.closing\n",
+        "        piece.opening + text[piece.start : piece.end - (piece.end < len(text))] + piece.closing\n",
+        (f"{FOLDER}/test_split.py::test_nothing_is_lost",),
+    ),
+    Mutant(
         'a resumed session forgets its number', "discord", 'discord/_protocol.py',
         '"session_id": self._session_id, "seq": self.seq}',
         '"session_id": self._session_id, "seq": 0}',
@@ -178,10 +194,14 @@ DISCORD = (
         CHAOS_TESTS,
     ),
     Mutant(
-        'the end of a replay is not checked', "discord", 'discord/_protocol.py',
-        '        link.checking = True  #',
-        '        link.checking = False  #',
-        CHAOS_TESTS,
+        "what is left out of a live session goes unnoticed", "discord", PROTOCOL,
+        "not (self._session_id or link.phase == \"live\"):\n", "link.phase != \"resume\":\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "what cannot be read is told twice", "discord", PROTOCOL,
+        "max(missing - link.unread, 0), 0 ", "missing, 0 ",
+        PROTOCOL_TESTS,
     ),
     Mutant(
         'a payload that cannot be read goes unnoticed', "discord", 'discord/_protocol.py',

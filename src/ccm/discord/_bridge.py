@@ -18,6 +18,7 @@ from ccm._receipt import Receipt
 from ._commanding import Commands
 from ._commands import Command
 from ._draft import nonce_of
+from ._errors import TOKEN, GatewayClosed, RestError, as_closed
 from ._gateway import Gateway
 from ._hearing import Commanded, Deleted, Edited, Guild, Said, channel_of, hear
 from ._inbox import Item
@@ -32,6 +33,8 @@ BUFFER: Final = 10_000
 ASIDE: Final = 100
 RETRACTION: Final = 1.0
 """Seconds that the next event waits for the cleanup of a turn whose message was deleted."""
+LAST: Final = 5.0
+"""Seconds for what has come before the token was refused: the manager may have no room, or a slow disk."""
 STORING: Final = (0.1, 0.5, 2.0)
 """Seconds between attempts to have a message accepted while the storage fails."""
 log = logging.getLogger("ccm.discord")
@@ -99,12 +102,20 @@ class Bridge:
     async def run(self, manager: ConversationManager) -> None:
         """Serve until cancelled, or until the gateway ends with an error.
 
+        After a 401 the gateway leaves, and this ends with `GatewayClosed` (4004) once what had come by then
+        is accepted, after 5 seconds at most. Leaving the manager's block then drains it as ever; with a
+        storage, what was accepted and not delivered is delivered by the next process.
+
         Raises:
             DiscordError: as the gateway's loop does; or Discord cannot be asked who the bot is.
+            GatewayClosed: with code 4004, the token was reset or revoked.
             StorageError: what was said lately cannot be read.
         """
         self._manager = manager
-        self._me = (await self._rest.me()).id
+        try:
+            self._me = (await self._rest.me()).id
+        except RestError as refusal:
+            raise as_closed(refusal) from refusal
         await self._missed.recall(manager, self._me)
         error: BaseException
         try:
@@ -115,9 +126,10 @@ class Bridge:
                 nursery.start_soon(self._replies.show)
                 nursery.start_soon(self._replies.show_typing)
                 nursery.start_soon(self._commands.register)
-                async for item in self._gateway:
-                    if await self._take(item):
-                        self._gateway.handled(item)
+                with trio.CancelScope() as listening:
+                    nursery.start_soon(self._mind_the_token, listening)
+                    await self._listen()
+                raise GatewayClosed(TOKEN, await self._rest.requests.refused())
         except BaseExceptionGroup as group:
             # The nursery wraps even a single error; whoever runs the bridge should see their own.
             if len(group.exceptions) > 1:
@@ -129,6 +141,16 @@ class Bridge:
         raise error
 
     # -- from Discord ----------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        async for item in self._gateway:
+            if await self._take(item):
+                self._gateway.handled(item)
+
+    async def _mind_the_token(self, listening: trio.CancelScope) -> None:
+        """The gateway ends by itself, but a message that waits for room keeps its error from being read."""
+        await self._rest.requests.refused()
+        listening.deadline = trio.current_time() + LAST
 
     async def _take(self, item: Item) -> bool:
         """Do what an item asks for; returns whether it is handled."""

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from ._dial import Dialler, dial_tcp
+from ._errors import TOKEN, GatewayClosed, RestError, as_closed
 from ._gate import Gate
 from ._identify import IdentifyBudget
 from ._inbox import Inbox, Item
@@ -44,7 +45,7 @@ class GatewayStatistics:
         waiting: items in the inbox.
         unhandled: events taken in and not handled.
         shed: events given up because the inbox was full.
-        holes: numbers that Discord left out while all was well.
+        holes: numbers that Discord left out; each was told by a `Gap`.
         ignored: payloads without a meaning.
         unsaved: times the sessions could not be written.
     """
@@ -65,7 +66,9 @@ class Gateway:
     """The events of a bot: `async for event in gateway`, by one task. Made by `open_gateway`.
 
     Yields `Event`, and in their places `Ready`, `Resumed` and `Gap`. The loop ends with an error when going
-    on is of no use: `GatewayClosed`, `IdentifyRefused`.
+    on is of no use: `GatewayClosed`, `IdentifyRefused`. A request that is answered with 401 is such a reason,
+    too, because Discord leaves a gateway open whose token was reset: every shard leaves, as at the end of the
+    block, and the loop ends with `GatewayClosed` (4004) when it has read what had come by then.
 
     Attributes:
         rest: for requests.
@@ -86,6 +89,7 @@ class Gateway:
         self._room = trio.lowlevel.ParkingLot()
         self._last: Item | None = None
         self._keeping = trio.CancelScope()
+        self._watching = trio.CancelScope()
         self._dirty = False
         self._unsaved = 0
 
@@ -253,11 +257,23 @@ class Gateway:
             self._dirty = True
             self._unsaved += 1
 
-    def _stop(self) -> None:
+    async def _watch(self) -> None:
+        """Leave when Discord does not accept the token any more, until `_stop`."""
+        with self._watching:
+            request = await self.rest.requests.refused()
+            self._inbox.fail(GatewayClosed(TOKEN, request))
+            self._leave()
+
+    def _leave(self) -> None:
         """Say goodbye; the sessions live on if they are kept."""
-        self._keeping.cancel()
         for shard in self._shards.values():
             shard.stop(RESUMABLE if self._state.kept else NORMAL)
+
+    def _stop(self) -> None:
+        """The end of the block."""
+        self._keeping.cancel()
+        self._watching.cancel()
+        self._leave()
 
 
 @asynccontextmanager
@@ -277,6 +293,7 @@ async def open_gateway(
 
     Raises:
         DiscordError: Discord cannot be asked where the gateway is, or the state file is of somebody else.
+        GatewayClosed: with code 4004; it was asked, and does not accept the token.
         RuntimeError: `compress` needs a package that is not installed.
     """
     inflater(settings.compress, settings.max_message_size)  # fails here rather than in each connection
@@ -293,6 +310,7 @@ async def open_gateway(
                 nursery.start_soon(gateway._keep)
                 for number in start_order(numbers):
                     await nursery.start(gateway._add(number, info.url, gate, dial).run)
+                nursery.start_soon(gateway._watch)
                 try:
                     yield gateway
                 finally:
@@ -313,4 +331,7 @@ async def _ask(settings: DiscordSettings, rest: Rest) -> GatewayInfo:
     if settings.gateway_url is not None:
         await trio.lowlevel.checkpoint()
         return GatewayInfo(settings.gateway_url)
-    return await rest.gateway_info()
+    try:
+        return await rest.gateway_info()
+    except RestError as error:
+        raise as_closed(error) from error

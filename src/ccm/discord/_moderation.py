@@ -11,7 +11,7 @@ import trio
 from ccm._turn import Turn
 
 from ._draft import nonce_of
-from ._errors import RestError
+from ._errors import RestError, held_back
 from ._hearing import channel_of
 from ._rest import Rest
 
@@ -55,6 +55,7 @@ class Moderator:
         """Deal with one message; of other front ends' messages, nothing.
 
         Raises:
+            Busy: requests are held back.
             RestError: Discord failed, or did not answer.
         """
         message, channel = turn.message, channel_of(turn.message)
@@ -90,5 +91,5 @@ class Moderator:
     @staticmethod
     def _tolerate(error: RestError) -> None:
         if error.status not in (403, 404):
-            raise error
+            raise held_back(error) or error
         log.warning("%s", error)

@@ -54,13 +54,13 @@ class _Link:
         acked: an answer came since the last one that was due.
         live: since when it is, infinity before.
         replayed: events since RESUME was sent.
-        checking: the next number decides whether the replay was complete.
+        unread: payloads that could not be read since the last number: it leaves out theirs.
         closing: a `Close` was returned; nothing counts any more.
         sends: when the last 119 payloads were sent.
     """
 
     __slots__ = (
-        "acked", "beat", "checking", "closing", "interval", "limit", "live", "phase", "replayed", "sends",
+        "acked", "beat", "closing", "interval", "limit", "live", "phase", "replayed", "sends", "unread",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -71,7 +71,7 @@ class _Link:
         self.acked = True
         self.live = math.inf
         self.replayed = 0
-        self.checking = False
+        self.unread = 0
         self.closing = False
         self.sends: deque[float] = deque(maxlen=SENDS - 1)
 
@@ -90,7 +90,7 @@ class Protocol:
     Attributes:
         seq: number of the last event of the session; None: none yet.
         sessions: counts the sessions begun or taken over; 0 before the first.
-        holes, ignored: numbers left out while live; payloads that meant nothing.
+        holes, ignored: numbers left out, each told by a gap; payloads that meant nothing.
     """
 
     __slots__ = (
@@ -245,6 +245,7 @@ class Protocol:
         """A payload that could not be decoded: the connection goes on, one event may be missing. O(1)."""
         if self._link is None or self._link.closing:
             return NOTHING
+        self._link.unread += 1
         return (self._gap("undecodable", 1, 0 if self.seq is None else self.seq + 1),)
 
     def _gap(self, reason: str, missing: int, first: int) -> Deliver:
@@ -317,19 +318,20 @@ class Protocol:
         return (*gap, Deliver(event)) if gap else (Deliver(event),)
 
     def _count(self, link: _Link, seq: int) -> tuple[Action, ...]:
-        """Take note of a number; returns the gap in front of it that a replay has left."""
+        """Take note of a number; returns the gap in front of it.
+
+        Live or in a replay, what was left out will not come: who is not told of it never asks for it.
+        """
         last = self.seq
         if last is None or seq > last:
             self.seq = seq
-        # Before the session is confirmed a number says nothing: without one there is nothing to compare.
         missing = max(seq - last - 1, 0) if last is not None else 0
-        if link.phase == "resume" or link.checking:
-            link.checking = False
-            if missing:
-                return (self._gap("hole", missing, seq - missing),)
-        else:
-            self.holes += missing
-        return NOTHING
+        missing, link.unread = max(missing - link.unread, 0), 0  # those are told already
+        # Without a session there are no numbers to compare.
+        if last is None or not missing or not (self._session_id or link.phase == "live"):
+            return NOTHING
+        self.holes += missing
+        return (self._gap("hole", missing, last + 1),)
 
     def _ready(self, link: _Link, data: Any, seq: int | None, now: float) -> tuple[Action, ...]:
         try:
@@ -346,6 +348,7 @@ class Protocol:
             usable = isinstance(url, str) and url.startswith(("ws://", "wss://"))
             self._resume_url = url if usable else ""
         self.seq = seq
+        link.unread = 0
         self.sessions += 1
         self._live(link, now)
         guilds = guilds if isinstance(guilds, list) else []
@@ -355,7 +358,6 @@ class Protocol:
     def _resumed(self, link: _Link, now: float) -> Deliver:
         self._resumes = 0
         self._live(link, now)
-        link.checking = True  # the last events of the replay may be missing: the next number will tell
         return Deliver(Resumed(link.replayed, self._shard))
 
     def _live(self, link: _Link, now: float) -> None:

@@ -14,7 +14,7 @@ from ccm._message import Message, Reply
 from ccm._receipt import Receipt
 
 from ._draft import Create, Draft, Edit, Step
-from ._errors import RestError, RestStopped
+from ._errors import RestError, for_good, held_back
 from ._hearing import channel_of
 from ._indicator import TypingIndicator
 from ._rest import Rest
@@ -152,7 +152,7 @@ class Replies:
         try:
             await self._do(sheet, step)
         except RestError as error:
-            sheet.refused = 400 <= error.status < 500
+            sheet.refused = for_good(error)
             raise
         finally:
             sheet.pen.release()
@@ -166,7 +166,7 @@ class Replies:
 
         Raises:
             Permanent: Discord refuses; asking again is of no use.
-            Busy: requests are held back for now.
+            Busy: requests are held back, for now or, after a 401, for as long as this process lasts.
             RestError: Discord failed, or did not answer.
         """
         sheet = self._sheet(turn_id, message)
@@ -178,10 +178,10 @@ class Replies:
             async with sheet.pen:
                 while (step := sheet.draft.finish("" if sheet.withdrawn else text)) is not None:
                     await self._do(sheet, step)
-        except RestStopped as error:
-            raise Busy(min(error.retry_after, 60.0)) from error
         except RestError as error:
-            if 400 <= error.status < 500:
+            if (busy := held_back(error)) is not None:
+                raise busy from error
+            if for_good(error):
                 sheet.refused = True
                 raise Permanent(str(error)) from error
             raise
@@ -251,7 +251,7 @@ class Replies:
         try:
             await self._rest.typing(channel)
         except RestError as error:
-            if 400 <= error.status < 500:
+            if for_good(error):
                 self._typing.refused(channel, trio.current_time())
             raise
 

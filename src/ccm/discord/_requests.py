@@ -56,6 +56,16 @@ class Requests:
         self.limits = RestLimits(settings.max_invalid)
         self.breaker = Breaker()
         self.sent = self.retried = 0
+        self._refused = trio.Event()
+        self._refused_by = ""
+
+    async def refused(self) -> str:
+        """Wait until Discord does not accept the token (401); returns which request said so, the first one.
+
+        Nothing is sent from then on, whatever becomes of the token: `RestStopped`.
+        """
+        await self._refused.wait()
+        return self._refused_by
 
     async def ask(
         self,
@@ -144,6 +154,9 @@ class Requests:
                 self.limits.lost(go, trio.current_time())
             self._room.release()
             self._landed.unpark_all()
+        if response.status_code == 401 and route.bot and not self._refused.is_set():
+            self._refused_by = name
+            self._refused.set()
         return self._judged(name, response, found, verdict)
 
     def _judged(self, name: str, response: httpx2.Response, found: Any, verdict: object) -> Any:
