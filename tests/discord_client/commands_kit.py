@@ -11,6 +11,7 @@ import trio
 
 import ccm
 from ccm.discord import Bridge, Command, Gateway, Intents
+from ccm.storage import Storage
 from tests.discord_fake.fake import FakeDiscord, open_fake
 from tests.discord_fake.world import Asked
 
@@ -47,7 +48,7 @@ class Bot:
 @asynccontextmanager
 async def bot(
     commands: Sequence[Command], handler: Any = None, *, sockets: bool = False,
-    fake: FakeDiscord | None = None, storage: Path | None = None, **settings: Any,
+    fake: FakeDiscord | None = None, storage: Path | Storage | None = None, **settings: Any,
 ) -> AsyncIterator[Bot]:  # fmt: skip
     """A bot against a fake Discord, of its own if none is given."""
 

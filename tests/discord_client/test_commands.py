@@ -184,7 +184,8 @@ def test_a_command_is_carried_out_once_also_when_its_answer_is_lost() -> None:
                 "id": asked.id, "application_id": APPLICATION, "type": 2, "token": asked.token,
                 "channel_id": CHANNEL, "user": world.person, "data": {"name": "add"},
             }  # fmt: skip
-            world.tell("INTERACTION_CREATE", data, everywhere=True)  # again, as after a restart
+            there.fake.api.lose(route="callback", carried_out=False)
+            world.tell("INTERACTION_CREATE", data, everywhere=True)  # again, and it must not look like ours
             world.tell("INTERACTION_CREATE", {**data, "id": world.new_id()}, everywhere=True)  # not known
             await trio.sleep(5)
             there.fake.api.lose(route="callback")  # it was carried out all the same

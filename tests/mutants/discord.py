@@ -14,6 +14,7 @@ SPLIT_TESTS = (f"{FOLDER}/test_split.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
 MODERATION_TESTS = (f"{FOLDER}/test_moderation.py",)
 COMMAND_TESTS = (f"{FOLDER}/test_commands.py",)
+AT_ONCE_TESTS = (f"{FOLDER}/test_commands_at_once.py",)
 STANDARD_TESTS = (f"{FOLDER}/test_standard_commands.py",)
 CHAOS_TESTS = ("tests/discord_fake/test_chaos.py",)
 
@@ -218,16 +219,49 @@ DISCORD = (
         COMMAND_TESTS,
     ),
     Mutant(
-        "what an earlier process did is done again", "discord", COMMANDING,
-        " or snowflake_time(interaction.id) < self._since",
-        "",
-        COMMAND_TESTS,
+        "what an earlier process did is done again by a slow clock", "discord", COMMANDING,
+        "ours = error.repeated and snowflake_time",
+        "ours = snowflake_time",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "what an earlier process did is done again after a lost answer", "discord", COMMANDING,
+        "ours = error.repeated and snowflake_time(interaction.id) >= self._since",
+        "ours = error.repeated",
+        AT_ONCE_TESTS,
     ),
     Mutant(
         "a command whose announcement got no answer is not carried out", "discord", COMMANDING,
-        "            if error.code != ACKNOWLEDGED or",
-        "            if error.code or",
+        "            if error.code != ACKNOWLEDGED or not ours:",
+        "            if True:",
         COMMAND_TESTS,
+    ),
+    Mutant(
+        "commands wait in line with messages", "discord", "discord/_bridge.py",
+        "        async for item in self._gateway:\n",
+        "        self._gateway.divert(None)\n"
+        "        async for item in self._gateway:\n"
+        "            if isinstance(item, Event):\n"
+        "                self._commanded(item)\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "commands that came before the bridge wait in line", "discord", "discord/_gateway.py",
+        "            for event in self._inbox.take_commands():\n",
+        "            for event in ():\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "requests that hang hold up commands", "discord", "discord/_requests.py",
+        "        return self._rooms[2 if route.urgent else route.exempt]\n",
+        "        return self._rooms[0]\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "commands wait until others find out that discord works", "discord", "discord/_requests.py",
+        "probe = None if route.urgent else self.breaker.ask(now)",
+        "probe = self.breaker.ask(now)",
+        AT_ONCE_TESTS,
     ),
     Mutant(
         "only the beginning of a long answer is shown", "discord", COMMANDING,

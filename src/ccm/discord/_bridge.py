@@ -50,6 +50,8 @@ class Bridge:
     A message's conversation is its thread or channel, its tenant the guild ("" in a private chat), its id
     Discord's. An event counts as handled once its message is accepted, which with a storage means durable.
 
+    Commands do not wait in line with messages: each is taken up when it comes, and counts as handled then.
+
     Args:
         gateway: open; with `DiscordSettings(acknowledge=True)`, a crash loses no event.
         wording: called as `wording(outcome, message)` for the text about an outcome that is no reply, "" for
@@ -76,7 +78,7 @@ class Bridge:
         self._merged = merged
         self._aside = Aside(ASIDE)
         self._replies = Replies(gateway.rest, self._aside, every)
-        self._commands = Commands(commands, gateway.rest, self._aside)
+        self._commands = Commands(commands, gateway.rest)
         self._notices = Notices()
         self._missed = Missed(gateway, max_age, self._said)
         self._live: dict[int, Receipt] = {}
@@ -104,20 +106,15 @@ class Bridge:
             StorageError: what was said lately cannot be read.
         """
         self._manager = manager
-        self._me = (await self._rest.me()).id
-        await self._missed.recall(manager, self._me)
         error: BaseException
         try:
             async with trio.open_nursery() as nursery:
                 self._aside.use(nursery)
                 self._commands.use(nursery)
-                await nursery.start(self._follow)
-                nursery.start_soon(self._replies.show)
-                nursery.start_soon(self._replies.show_typing)
-                nursery.start_soon(self._commands.register)
-                async for item in self._gateway:
-                    if await self._take(item):
-                        self._gateway.handled(item)
+                try:
+                    await self._serve(nursery)
+                finally:
+                    self._gateway.divert(None)  # while the nursery still takes tasks
         except BaseExceptionGroup as group:
             # The nursery wraps even a single error; whoever runs the bridge should see their own.
             if len(group.exceptions) > 1:
@@ -128,7 +125,25 @@ class Bridge:
             self._commands.use(None)
         raise error
 
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        # First of all: who has used a command waits 3 s at most, and what follows may take longer.
+        self._gateway.divert(self._commanded)
+        self._me = (await self._rest.me()).id
+        await self._missed.recall(self._manager, self._me)
+        await nursery.start(self._follow)
+        nursery.start_soon(self._replies.show)
+        nursery.start_soon(self._replies.show_typing)
+        nursery.start_soon(self._commands.register)
+        async for item in self._gateway:
+            if await self._take(item):
+                self._gateway.handled(item)
+
     # -- from Discord ----------------------------------------------------------------------------
+
+    def _commanded(self, event: Event) -> None:
+        heard = hear(event.type, event.data, self._me)
+        if isinstance(heard, Commanded):
+            self._commands.take(heard.interaction, self._manager)
 
     async def _take(self, item: Item) -> bool:
         """Do what an item asks for; returns whether it is handled."""
@@ -149,8 +164,6 @@ class Bridge:
                 await self._deleted(id, heard.tenant)
         elif isinstance(heard, Guild):
             return await self._missed.guild(heard, item.shard)
-        elif isinstance(heard, Commanded):
-            self._commands.take(heard.interaction, self._manager)
         return True  # noqa: ASYNC910 - `_take` lets others run
 
     async def _said(self, said: Said) -> bool:

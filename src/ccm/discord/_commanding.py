@@ -6,7 +6,6 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 from typing import Final, final
 
 import trio
@@ -25,6 +24,8 @@ from ._wording import WENT_WRONG
 __all__ = ["Commands"]
 
 AT_ONCE: Final = 50
+TURNED_AWAY: Final = 500
+"""Refusals that may be on their way; those beyond, of a flood, go without."""
 KEPT: Final = 1_000
 """Interactions that are known when they come again."""
 AGAIN: Final = 60.0
@@ -45,22 +46,22 @@ class Commands:
     Args:
         commands: what there is; without any, Discord is told nothing, and what is used is left to others.
         rest: for requests.
-        aside: for those that nobody waits for.
     """
 
     # _seen  ids of interactions that were taken up, the oldest first, at most KEPT
 
-    def __init__(self, commands: Sequence[Command], rest: Rest, aside: Aside) -> None:
+    def __init__(self, commands: Sequence[Command], rest: Rest) -> None:
         self._table = table(commands)
         self._rest = rest
-        self._aside = aside
         self._tasks = Aside(AT_ONCE)
+        self._refusals = Aside(TURNED_AWAY)
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._since = time.time()
 
     def use(self, nursery: trio.Nursery | None) -> None:
         """From now on commands are carried out here."""
         self._tasks.use(nursery)
+        self._refusals.use(nursery)
 
     async def register(self) -> None:
         """Tell Discord of the commands, if it does not know them as they are; again after a failure."""
@@ -86,7 +87,7 @@ class Commands:
         if len(self._seen) > KEPT:
             self._seen.popitem(last=False)
         if not self._tasks.start(self._serve, interaction, manager):
-            self._aside.start(partial(self._say, interaction, FULL))
+            self._refusals.start(self._say, interaction, FULL)
 
     async def _say(self, interaction: Interaction, text: str) -> None:
         await self._rest.respond(interaction.id, interaction.token, text, hidden=True)
@@ -122,8 +123,10 @@ class Commands:
         try:
             await self._rest.respond(interaction.id, interaction.token, hidden=hidden)
         except RestError as error:
-            # It has come through an attempt whose answer was lost: nobody was there to do it before.
-            if error.code != ACKNOWLEDGED or snowflake_time(interaction.id) < self._since:
+            # It has come through an attempt of this process whose answer was lost. Neither sign is enough:
+            # this machine's clock may be slow, and an earlier process may have announced it.
+            ours = error.repeated and snowflake_time(interaction.id) >= self._since
+            if error.code != ACKNOWLEDGED or not ours:
                 raise
 
     @staticmethod
