@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 FOLDER = "tests/discord_client"
 PROTOCOL_TESTS = (f"{FOLDER}/test_protocol.py",)
+BURST_TESTS = ("tests/discord_fake/test_burst.py::test_an_answer_behind_a_burst_is_waited_for",)
 GATEWAY_TESTS = (f"{FOLDER}/test_gateway.py",)
 LIMIT_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
 BUCKET_TESTS = (f"{FOLDER}/test_buckets.py",)
@@ -29,13 +30,36 @@ STANDARD = "discord/_standard_commands.py"
 DISCORD = (
     Mutant(
         "a zombie connection is kept", "discord", PROTOCOL,
-        "        if not link.acked:\n            return self._close",
-        "        if False:\n            return self._close",
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if False:\n",
         PROTOCOL_TESTS,
     ),
     Mutant(
+        "an answer behind a burst is taken for none", "discord", PROTOCOL,
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if True:\n",
+        (*PROTOCOL_TESTS, *BURST_TESTS),
+    ),
+    Mutant(
+        "who sends but never answers is kept", "discord", PROTOCOL,
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if not coming:\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "what came long ago is taken for a sign of life", "discord", PROTOCOL,
+        "coming = now - link.heard <= SILENCE * link.interval",
+        "coming = now - link.heard <= link.interval",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "frames are no sign of life", "discord", SHARD,
+        "        protocol.heard(now)\n", "",
+        BURST_TESTS,
+    ),
+    Mutant(
         "an old heartbeat condemns the next connection", "discord", PROTOCOL,
-        "        link.beat = now + link.interval * self._random()\n        link.acked = True\n",
+        "        link.beat = now + link.interval * self._random()\n        link.unanswered = 0\n",
         "        link.beat = now + link.interval * self._random()\n",
         PROTOCOL_TESTS,
     ),
@@ -171,8 +195,8 @@ DISCORD = (
     ),
     Mutant(
         'a dead peer is never suspected', "discord", 'discord/_protocol.py',
-        '        link.acked = False\n',
-        '        link.acked = True\n',
+        '        link.unanswered += 1\n',
+        '        link.unanswered = 0\n',
         CHAOS_TESTS,
     ),
     Mutant(
