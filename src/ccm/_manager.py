@@ -239,10 +239,18 @@ class ConversationManager(Facilities):
         finally:
             self._dispatcher.cancel(record, "caller", self._now())
 
-    async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
+    async def edit(
+        self, message_id: str, text: str, *, tenant: str = "", whole: Message | None = None
+    ) -> Change:
         """Give a message a new text: one that waits is replaced, a turn that runs starts again.
 
-        The message keeps its place and its class.
+        The message keeps its place and its class. Side routes with `edits=True` get a turn with the new text,
+        if it matches; also when it comes too late for the answer.
+
+        Args:
+            message_id, tenant: which message.
+            text: what it says now.
+            whole: the message as it is now, for those side routes when the manager does not know it any more.
 
         Returns:
             `REPLACED`, `RESTARTED`, `ENDED` (too late) or `UNKNOWN`.
@@ -254,6 +262,9 @@ class ConversationManager(Facilities):
         """
         self._intake.check_text(text)
         record = self._intake.find(tenant, message_id)
+        known = whole if record is None else record.message
+        if known is not None and (record is None or known.text != text):
+            self._intake.accept_edit(known.replace(text=text), self._now())
         change = Change.UNKNOWN if record is None else self._edit(record, text)
         if record is not None and record.sealed is False and change is not Change.ENDED:
             assert self._durable is not None

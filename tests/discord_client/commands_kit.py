@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import trio
@@ -50,7 +52,7 @@ async def bot(
     commands: Sequence[Command], handler: Any = None, *, sockets: bool = False,
     fake: FakeDiscord | None = None, storage: Path | Storage | None = None, **settings: Any,
 ) -> AsyncIterator[Bot]:  # fmt: skip
-    """A bot against a fake Discord, of its own if none is given."""
+    """A bot against a fake Discord, of its own if none is given; a plain function as `handler` makes one."""
 
     async def echo(turn: ccm.Turn) -> str:
         return f"re {turn.text}"
@@ -64,7 +66,12 @@ async def bot(
         return
     async with fake.open_gateway(acknowledge=True, intents=INTENTS, **settings) as gateway:
         bridge = Bridge(gateway, commands=commands)
-        opened = ccm.open_manager(handler or echo, storage=storage, deliver=bridge.deliver)
+        made = (
+            handler(gateway)
+            if isinstance(handler, FunctionType) and not iscoroutinefunction(handler)
+            else handler
+        )
+        opened = ccm.open_manager(made or echo, storage=storage, deliver=bridge.deliver)
         async with opened as manager, trio.open_nursery() as nursery:
             nursery.start_soon(bridge.run, manager)
             await fake.until(lambda: any(link.session for link in fake.links))

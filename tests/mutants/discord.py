@@ -342,6 +342,12 @@ DISCORD = (
         STANDARD_TESTS,
     ),
     Mutant(
+        "an edit of what is known no more is not moderated", "discord", "discord/_hearing.py",
+        "    whole = None if said is None else said.message\n",
+        "    whole = None\n",
+        MODERATION_TESTS,
+    ),
+    Mutant(
         "who goes on is not silenced", "discord", MODERATION,
         "        ids.add(id)\n",
         "        ids.clear()\n        ids.add(id)\n",

@@ -113,11 +113,13 @@ class Manager:
             except over:
                 return
 
-    async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
+    async def edit(
+        self, message_id: str, text: str, *, tenant: str = "", whole: Message | None = None
+    ) -> Change:
         """Give a message a new text (see `ccm.ConversationManager.edit`)."""
 
         async def edit() -> Change:
-            return await self.trio.edit(message_id, text, tenant=tenant)
+            return await self.trio.edit(message_id, text, tenant=tenant, whole=whole)
 
         return await self._bridge.to_trio(edit)
 

@@ -210,7 +210,7 @@ class Bridge:
         if turn is not None and self._live[turn].message.text == edited.text:
             return  # Discord shows it anew
         try:
-            await self._manager.edit(edited.id, edited.text, tenant=edited.tenant)
+            await self._manager.edit(edited.id, edited.text, tenant=edited.tenant, whole=edited.whole)
         except (StorageError, ValueError) as error:
             log.warning("the edit of %s is not kept: %s", edited.id, error)
 

@@ -46,11 +46,12 @@ class Said:
 @final
 @attrs.frozen
 class Edited:
-    """A message has a new text, or is shown anew with the old one."""
+    """A message has a new text, or is shown anew with the old one; `whole` if a person's could be read."""
 
     id: str
     tenant: str
     text: str
+    whole: Message | None = None
 
 
 @final
@@ -161,7 +162,12 @@ def _edited(data: Mapping[str, Any], me: str) -> Edited | None:
     text, tenant = _clean(data["content"], data, me), data.get("guild_id")
     if not text or not is_id(data.get("id")):
         return None
-    return Edited(data["id"], tenant if isinstance(tenant, str) else "", text)
+    try:
+        said = _said(data, me)
+    except ValueError:  # some edits come without an author
+        said = None
+    whole = None if said is None else said.message
+    return Edited(data["id"], tenant if isinstance(tenant, str) else "", text, whole)
 
 
 def _deleted(data: Mapping[str, Any], me: str) -> Deleted | None:
