@@ -89,7 +89,8 @@ def test_edits_and_deletions() -> None:
     assert hear("MESSAGE_UPDATE", {**CREATE, **stamp, "webhook_id": "3"}, ME) == Edited(ID, "", "hi")
     assert hear("MESSAGE_UPDATE", CREATE, ME) is None  # a preview of a link was added
     assert hear("MESSAGE_DELETE", {"id": ID, "guild_id": "7"}, ME) == Deleted((ID,), "7")
-    assert hear("MESSAGE_DELETE_BULK", {"ids": [ID, "x", "4"]}, ME) == Deleted((ID, "4"), "")
+    told = {"ids": [ID, "x", "4"], "channel_id": "5"}
+    assert hear("MESSAGE_DELETE_BULK", told, ME) == Deleted((ID, "4"), "", "5")
     guild = {"id": "7", "channels": [{"id": "5", "last_message_id": ID}, {"id": "6"}, None]}
     assert hear("GUILD_CREATE", guild, ME) == Guild("7", (("5", ID),))
 

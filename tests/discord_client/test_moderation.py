@@ -92,7 +92,7 @@ async def test_an_edit_is_moderated_like_a_new_message(restarted: bool) -> None:
 
         return router
 
-    async with open_fake() as fake:
+    async with open_fake(identify_spacing=0.0) as fake:
         world = fake.world
         stranger = world.user("stranger")
         world.guilds[GUILD].members[stranger["id"]] = {"user": stranger}

@@ -9,6 +9,7 @@ from typing import Final, final
 import trio
 
 from ccm import _events as events
+from ccm._changes import Change
 from ccm._errors import Draining, Duplicate, Outcome, Reason, Rejected, StorageError, Superseded
 from ccm._manager import ConversationManager
 from ccm._message import Message, Reply
@@ -18,6 +19,7 @@ from ccm._receipt import Receipt
 from ._commanding import Commands
 from ._commands import Command
 from ._draft import nonce_of
+from ._earlier import Earlier
 from ._gateway import Gateway
 from ._hearing import Commanded, Deleted, Edited, Guild, Said, channel_of, hear
 from ._inbox import Item
@@ -78,6 +80,7 @@ class Bridge:
         self._merged = merged
         self._aside = Aside(ASIDE)
         self._replies = Replies(gateway.rest, self._aside, every)
+        self._earlier = Earlier(gateway.rest, self._aside, self._replies)
         self._commands = Commands(commands, gateway.rest)
         self._notices = Notices()
         self._missed = Missed(gateway, max_age, self._said)
@@ -160,8 +163,10 @@ class Bridge:
         if isinstance(heard, Edited):
             await self._edited(heard)
         elif isinstance(heard, Deleted):
-            for id in heard.ids:
-                await self._deleted(id, heard.tenant)
+            unknown = [id for id in heard.ids if await self._deleted(id, heard.tenant) is Change.UNKNOWN]
+            if unknown and heard.channel:
+                where = heard.channel, heard.tenant
+                await self._earlier.withdraw(self._manager, self._me, *where, unknown)
         elif isinstance(heard, Guild):
             return await self._missed.guild(heard, item.shard)
         return True  # noqa: ASYNC910 - `_take` lets others run
@@ -214,15 +219,16 @@ class Bridge:
         except (StorageError, ValueError) as error:
             log.warning("the edit of %s is not kept: %s", edited.id, error)
 
-    async def _deleted(self, id: str, tenant: str) -> None:
+    async def _deleted(self, id: str, tenant: str) -> Change | None:
         turn = self._turns.get((tenant, id))
         if turn is not None and not self._live[turn].answers:
-            return  # nobody gets out of being moderated by deleting what he said
+            return None  # nobody gets out of being moderated by deleting what he said
         with trio.move_on_after(RETRACTION):
             try:
-                await self._manager.retract(id, tenant=tenant)
+                return await self._manager.retract(id, tenant=tenant)
             except StorageError as error:
                 log.warning("the retraction of %s is not kept: %s", id, error)
+        return None
 
     # -- from the manager ------------------------------------------------------------------------
 

@@ -57,10 +57,11 @@ class Edited:
 @final
 @attrs.frozen
 class Deleted:
-    """Messages were deleted."""
+    """Messages of a channel were deleted; `channel` is "" if Discord did not say which."""
 
     ids: tuple[str, ...]
     tenant: str
+    channel: str = ""
 
 
 @final
@@ -173,7 +174,8 @@ def _edited(data: Mapping[str, Any], me: str) -> Edited | None:
 def _deleted(data: Mapping[str, Any], me: str) -> Deleted | None:
     many, tenant = data.get("ids"), data.get("guild_id")
     ids = tuple(filter(is_id, many if isinstance(many, list) else [data.get("id")]))
-    return Deleted(ids, tenant if isinstance(tenant, str) else "") if ids else None
+    channel = data["channel_id"] if is_id(data.get("channel_id")) else ""
+    return Deleted(ids, tenant if isinstance(tenant, str) else "", channel) if ids else None
 
 
 def _commanded(data: Mapping[str, Any], me: str) -> Commanded | None:
