@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 import ccm
-from ccm.discord import Bridge, Command, Gateway, Intents
+from ccm.discord import Bridge, Command, Gateway, Intents, friendly_answer
 from ccm.storage import Storage
 from tests.discord_fake.fake import FakeDiscord, open_fake
 from tests.discord_fake.world import Asked
@@ -50,7 +50,8 @@ class Bot:
 @asynccontextmanager
 async def bot(
     commands: Sequence[Command], handler: Any = None, *, sockets: bool = False,
-    fake: FakeDiscord | None = None, storage: Path | Storage | None = None, **settings: Any,
+    fake: FakeDiscord | None = None, storage: Path | Storage | None = None,
+    command_wording: Any = friendly_answer, **settings: Any,
 ) -> AsyncIterator[Bot]:  # fmt: skip
     """A bot against a fake Discord, of its own if none is given; a plain function as `handler` makes one."""
 
@@ -60,12 +61,14 @@ async def bot(
     if fake is None:
         async with (
             open_fake(memory=not sockets) as own,
-            bot(commands, handler, fake=own, storage=storage, **settings) as made,
+            bot(
+                commands, handler, fake=own, storage=storage, command_wording=command_wording, **settings
+            ) as made,
         ):
             yield made
         return
     async with fake.open_gateway(acknowledge=True, intents=INTENTS, **settings) as gateway:
-        bridge = Bridge(gateway, commands=commands)
+        bridge = Bridge(gateway, commands=commands, command_wording=command_wording)
         made = (
             handler(gateway)
             if isinstance(handler, FunctionType) and not iscoroutinefunction(handler)

@@ -7,7 +7,8 @@ from typing import Any
 import trio
 
 from ccm.discord import STANDARD_COMMANDS, Command, Event, Invocation, Ready
-from ccm.discord._commanding import AT_ONCE, FULL
+from ccm.discord._command_wording import TEXTS
+from ccm.discord._commanding import AT_ONCE
 from ccm.discord._inbox import Inbox
 from ccm.testing import simulate
 from tests.discord_client.commands_kit import INTENTS, Bot, bot
@@ -164,7 +165,7 @@ def test_many_commands_at_once_are_all_answered_in_time_and_no_more_than_the_bou
             there.fake.faults.rest_latency = 0.1
             asked = [there.fake.world.ask("wait") for _ in range(AT_ONCE + 200)]
             await there.until(lambda: all(each.answered for each in asked), IN_TIME)
-            assert [await there.answer(each) for each in asked[AT_ONCE:]] == [FULL] * 200
+            assert [await there.answer(each) for each in asked[AT_ONCE:]] == [TEXTS["full"]] * 200
             assert most == AT_ONCE
             free.set()
             assert {await there.answer(each) for each in asked[:AT_ONCE]} == {"free"}

@@ -15,6 +15,7 @@ SPLIT_TESTS = (f"{FOLDER}/test_split.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
 MODERATION_TESTS = (f"{FOLDER}/test_moderation.py",)
 COMMAND_TESTS = (f"{FOLDER}/test_commands.py",)
+WORDING_TESTS = (f"{FOLDER}/test_command_wording.py",)
 AT_ONCE_TESTS = (f"{FOLDER}/test_commands_at_once.py",)
 STANDARD_TESTS = (f"{FOLDER}/test_standard_commands.py",)
 CHAOS_TESTS = ("tests/discord_fake/test_chaos.py",)
@@ -231,9 +232,10 @@ DISCORD = (
     Mutant(
         "a command is announced when it is done", "discord", COMMANDING,
         "        await self._announce(interaction, command.hidden)\n"
-        "        text = await self._call(command, Invocation(interaction, manager, arguments))\n",
+        "        text = await self._call(",
         "        text = await self._call(command, Invocation(interaction, manager, arguments))\n"
-        "        await self._announce(interaction, command.hidden)\n",
+        "        await self._announce(interaction, command.hidden)\n"
+        "        _ = (",
         COMMAND_TESTS,
     ),
     Mutant(
@@ -322,6 +324,24 @@ DISCORD = (
         '    "max_length", "default_member_permissions", "contexts",',
         '    "max_length", "contexts",',
         COMMAND_TESTS,
+    ),
+    Mutant(
+        "refusals of commands are always in english", "discord", COMMANDING,
+        "        text = self._wording(answer, interaction)\n",
+        "        text = friendly_answer(answer, interaction)\n",
+        WORDING_TESTS,
+    ),
+    Mutant(
+        "answers of commands are always in english", "discord", COMMANDING,
+        "Invocation(interaction, manager, arguments, self._wording)",
+        "Invocation(interaction, manager, arguments)",
+        WORDING_TESTS,
+    ),
+    Mutant(
+        "a refusal without words ends the bot", "discord", COMMANDING,
+        "        first, *_ = split(sendable(text)) or split(friendly_answer(answer, interaction))\n",
+        "        first = text\n",
+        WORDING_TESTS,
     ),
     Mutant(
         "a load test stays in the storage", "discord", STANDARD,

@@ -16,6 +16,7 @@ from ccm._message import Message, Reply
 from ccm._outcome import Cancelled, Merged, Replied
 from ccm._receipt import Receipt
 
+from ._command_wording import AnswerWording, friendly_answer
 from ._commanding import Commands
 from ._commands import Command
 from ._draft import nonce_of
@@ -62,6 +63,8 @@ class Bridge:
         max_age: seconds; older messages are not backfilled.
         merged: reaction on a message that is answered together with another one; "" for none.
         commands: slash commands; Discord is told of them, in place of those it knew. Without any, it is not.
+        command_wording: called as `command_wording(answer, interaction)` for what commands say; like
+            `wording` it must not raise.
 
     Attributes:
         ignored: messages that the manager does not take because they are not valid.
@@ -70,6 +73,7 @@ class Bridge:
     def __init__(
         self, gateway: Gateway, *, wording: Callable[[Outcome, Message], str] = friendly, every: float = 1.0,
         max_age: float = 900.0, merged: str = "✅", commands: Sequence[Command] = (),
+        command_wording: AnswerWording = friendly_answer,
     ) -> None:  # fmt: skip
         for name, value, low in (("every", every, 0.5), ("max_age", max_age, 0.0)):
             if not isinstance(value, (int, float)) or not low <= value < float("inf"):
@@ -81,7 +85,7 @@ class Bridge:
         self._aside = Aside(ASIDE)
         self._replies = Replies(gateway.rest, self._aside, every)
         self._earlier = Earlier(gateway.rest, self._aside, self._replies)
-        self._commands = Commands(commands, gateway.rest)
+        self._commands = Commands(commands, gateway.rest, command_wording)
         self._notices = Notices()
         self._missed = Missed(gateway, max_age, self._said)
         self._live: dict[int, Receipt] = {}
