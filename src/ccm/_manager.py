@@ -278,21 +278,31 @@ class ConversationManager(Facilities):
             self._durable.check(record.message.replace(text=text))
         return self._changes.edit(record, text, self._now())
 
-    async def retract(self, message_id: str, *, tenant: str = "") -> Change:
+    async def retract(self, message_id: str, *, tenant: str = "", conversation: str = "") -> Change:
         """Take a message back: its turn is cancelled, or its reply is retracted.
 
         Waits until a running turn has cleaned up. A reply that was given already is taken out of the
         history, and a `Retracted` event tells front ends to take it back.
 
+        Args:
+            message_id, tenant: which message.
+            conversation: where it was said. With a storage, one that was answered by an earlier process, or
+                long ago, is found by it among the last 200 lines.
+
         Returns:
             `CANCELLED`, `INTERRUPTED`, `WITHDRAWN` (it shared a turn), `RETRACTED`, `ENDED` or `UNKNOWN`.
 
         When cancelled, the turn is cancelled all the same.
+
+        Raises:
+            StorageError: it is not taken out of the storage.
         """
         record = self._intake.find(tenant, message_id)
         if record is None:
             await checkpoint()
-            return Change.UNKNOWN
+            if self._durable is None or not conversation:
+                return Change.UNKNOWN
+            return await self._durable.retract_kept(conversation, message_id)
         change = await self._changes.retract(record, self._now())
         sealed = self._durable is not None and record.sealed is True
         if sealed and change in (Change.RETRACTED, Change.WITHDRAWN):

@@ -11,7 +11,7 @@ import trio
 
 import ccm
 from tests.discord_client.commands_kit import Bot, bot
-from tests.discord_fake.fake import CHANNEL, FakeDiscord, open_fake
+from tests.discord_fake.fake import CHANNEL, GUILD, FakeDiscord, open_fake
 
 pytestmark = pytest.mark.trio
 HISTORY = "GET /channels/{channel}/messages"
@@ -63,6 +63,8 @@ async def test_after_a_restart_a_deleted_question_takes_its_reply_with_it(tmp_pa
             fake.world.delete(CHANNEL, first, third)
             await there.until(lambda: texts(fake) == ["last", "re last"])
             assert asked(fake) == before + 3
+            lines = (await there.manager.conversations.history(CHANNEL)).items
+            assert [line.text for line in lines] == ["last", "re last"]  # nor does the bot remember it
 
 
 async def test_all_parts_of_a_long_reply_go_and_nothing_else(tmp_path: Path) -> None:
@@ -92,10 +94,13 @@ async def test_what_was_not_answered_costs_no_request(tmp_path: Path) -> None:
     async with open_fake(identify_spacing=0.0) as fake:
         async with bot((), answer, fake=fake, storage=tmp_path / "a.db") as there:
             await say(there, "one")
+        quiet = fake.world.channel(fake.world.guilds[GUILD], "quiet")
+        said = fake.world.say("where nobody asks anything", channel=quiet, author=fake.world.bot)
         stray = [fake.world.say("not heard", author=fake.world.bot)["id"] for _ in range(3)]
         async with bot((), answer, fake=fake, storage=tmp_path / "a.db") as there:
             await settled(there)
             before = asked(fake)
+            fake.world.delete(quiet, said["id"])
             fake.world.delete(CHANNEL, *stray[:2])
             fake.world.delete(CHANNEL, stray[2])
             await say(there, "two")

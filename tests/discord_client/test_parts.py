@@ -132,6 +132,12 @@ class InboxMachine(RuleBasedStateMachine):
         else:
             assert item is self.waiting.pop(0)
 
+    @rule()
+    def take_commands(self) -> None:
+        commands = [item for item in self.waiting if getattr(item, "type", "") == "INTERACTION_CREATE"]
+        assert self.inbox.take_commands() == commands
+        self.waiting = [item for item in self.waiting if item not in commands]
+
     @invariant()
     def sound(self) -> None:
         if hasattr(self, "inbox"):

@@ -98,7 +98,7 @@ BRIDGE_BUGS = (
     ),
     Mutant(
         "a reply to several goes with one of them", "bridge", EARLIER,
-        " or answered[line.turn_id] != 1:", ":",
+        "            if change is not Change.RETRACTED:\n", "            if change is Change.UNKNOWN:\n",
         EARLIER_TESTS,
     ),
     Mutant(

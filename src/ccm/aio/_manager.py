@@ -123,11 +123,11 @@ class Manager:
 
         return await self._bridge.to_trio(edit)
 
-    async def retract(self, message_id: str, *, tenant: str = "") -> Change:
+    async def retract(self, message_id: str, *, tenant: str = "", conversation: str = "") -> Change:
         """Take a message back (see `ccm.ConversationManager.retract`)."""
 
         async def retract() -> Change:
-            return await self.trio.retract(message_id, tenant=tenant)
+            return await self.trio.retract(message_id, tenant=tenant, conversation=conversation)
 
         return await self._bridge.to_trio(retract)
 

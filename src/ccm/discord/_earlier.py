@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final, final
 
 import trio
 
+from ccm._changes import Change
 from ccm._errors import StorageError
 from ccm._manager import ConversationManager
 from ccm._message import Message
@@ -54,21 +54,27 @@ class Earlier:
         """
         try:
             lines = (await manager.conversations.history(channel, limit=LINES)).items
-        except StorageError as error:  # there is none, it fails, or it does not know the channel
+        except (StorageError, KeyError) as error:  # there is none, it fails; it does not know the channel
             log.debug("replies in %s cannot be looked up: %s", channel, error)
             await trio.lowlevel.checkpoint()
             return
-        answered = Counter(line.turn_id for line in lines if line.role == "user")
         for line in lines:
-            if line.role != "user" or line.message_id not in ids or answered[line.turn_id] != 1:
+            if line.role != "user" or line.message_id not in ids:
+                continue
+            try:
+                change = await manager.retract(line.message_id, tenant=tenant, conversation=channel)
+            except StorageError as error:
+                log.warning("the retraction of %s is not kept: %s", line.message_id, error)
+                continue
+            if change is not Change.RETRACTED:
                 continue
             texts = [one.text for one in lines if one.turn_id == line.turn_id and one.role == "assistant"]
             message = Message(
                 channel, line.user or "?", line.text, id=line.message_id, tenant=tenant,
                 channel=channel, metadata={CHANNEL: channel},
             )  # fmt: skip
-            # One that is on its way, or not delivered yet, is not sent any more.
-            if texts and not self._replies.withdraw(line.turn_id, message):
+            # One that is not delivered yet is not sent any more.
+            if not self._replies.withdraw(line.turn_id, message):
                 parts = [part for text in texts for part in split(sendable(text))]
                 self._aside.start(self._erase, channel, line.message_id, me, parts)
 
