@@ -185,12 +185,12 @@ class Intake:
 
     def accept_edit(self, message: Message, now: float) -> None:
         """Start a turn on each side route that wants edited messages, and this one with its new text."""
-        if self.closed or get_ident() != self._thread:
-            self._refuse_use()
+        if self.closed or self.admission.draining:
+            return  # nothing new begins
         wanted = [
             route for route in self.routes if route.edits and (route.when is None or route.when(message))
         ]
-        if wanted and not self.admission.draining:
+        if wanted:
             sides = [(route, _PLAIN[route.priority_of(message, self.session_of)]) for route in wanted]
             self.accept_sides(message, sides, False, now)
             self._dispatcher.changed(now)

@@ -92,13 +92,14 @@ async def test_with_a_storage_an_edit_is_looked_at_and_leaves_no_line(tmp_path: 
     assert [each for each in seen if each[0] != "counted"] == [("1", "bad")] * 2
 
 
-def test_while_a_manager_drains_an_edit_starts_nothing() -> None:
+def test_when_a_manager_drains_or_is_closed_an_edit_starts_nothing() -> None:
     seen: list[tuple[str, str]] = []
 
     async def main() -> None:
         async with ccm.open_manager(moderated(seen)) as manager:
             await manager.drain()
             await manager.edit("1", "bad", whole=say("bad"))
+        assert (await manager.edit("1", "bad", whole=say("bad"))).name == "UNKNOWN"  # nor when it is closed
 
     simulate(main, limit=60.0)
     assert seen == []
