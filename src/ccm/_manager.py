@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from typing import Any, Protocol, Self, final
 
-import attrs
 import trio
 from trio.lowlevel import (
     Abort,
@@ -19,14 +18,14 @@ from trio.lowlevel import (
 )
 
 from ._bus import EventStream
-from ._changes import Change, Changes, Stopped
+from ._changes import Changes
 from ._checks import refuse
 from ._config import Config
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
 from ._core.trends import Trends
+from ._corrections import Corrections
 from ._dispatcher import GRACE, Dispatcher
-from ._durable import Durable
 from ._facilities import Facilities
 from ._inbox import Pending
 from ._intake import Intake
@@ -51,7 +50,7 @@ def _would_block(message: Message, now: float, *, asked: bool) -> None:
 
 
 @final
-class ConversationManager(Facilities):
+class ConversationManager(Corrections, Facilities):
     """Decides which message is answered next, and gives each message one outcome.
 
     Made by `open_manager`. All methods must be called from the Trio run that opened it.
@@ -245,68 +244,6 @@ class ConversationManager(Facilities):
         finally:
             self._dispatcher.cancel(record, "caller", self._now())
 
-    async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
-        """Give a message a new text: one that waits is replaced, a turn that runs starts again.
-
-        The message keeps its place and its class.
-
-        Returns:
-            `REPLACED`, `RESTARTED`, `ENDED` (too late) or `UNKNOWN`.
-
-        Raises:
-            ValueError, TypeError: the text is not valid; nothing was changed.
-            StorageError: the message has its new text, but not in the storage: after a restart it has the
-                old one.
-        """
-        self._intake.check_text(text)
-        record = self._intake.find(tenant, message_id)
-        change = Change.UNKNOWN if record is None else self._edit(record, text)
-        if record is not None and record.sealed is False and change is not Change.ENDED:
-            assert self._durable is not None
-            await self._durable.rewrite(record)
-        else:
-            await cancel_shielded_checkpoint()
-        return change
-
-    def _edit(self, record: TurnRecord, text: str) -> Change:
-        if record.sealed is False and self._durable is not None:
-            self._durable.check(record.message.replace(text=text))
-        return self._changes.edit(record, text, self._now())
-
-    async def retract(self, message_id: str, *, tenant: str = "") -> Change:
-        """Take a message back: its turn is cancelled, or its reply is retracted.
-
-        Waits until a running turn has cleaned up. A reply that was given already is taken out of the
-        history, and a `Retracted` event tells front ends to take it back.
-
-        Returns:
-            `CANCELLED`, `INTERRUPTED`, `WITHDRAWN` (it shared a turn), `RETRACTED`, `ENDED` or `UNKNOWN`.
-
-        When cancelled, the turn is cancelled all the same.
-        """
-        record = self._intake.find(tenant, message_id)
-        if record is None:
-            await checkpoint()
-            return Change.UNKNOWN
-        change = await self._changes.retract(record, self._now())
-        sealed = self._durable is not None and record.sealed is True
-        if sealed and change in (Change.RETRACTED, Change.WITHDRAWN):
-            await self._durable.retract(record, whole=change is Change.RETRACTED)  # type: ignore[union-attr]
-        return change
-
-    async def stop(self, conversation: str) -> Stopped:
-        """End all turns of a conversation: first what waits, so that nothing starts, then what runs.
-
-        Senders that wait for room with a message of the conversation get `TurnCancelled(by="stop")`, and
-        count as waiting here. Turns of side routes go on: nobody stops the moderation of what he said.
-
-        Waits for the cleanup of running turns, at most a second; what has not ended by then is counted as
-        stuck and goes on to hold its slot and its conversation. Later messages are handled as usual.
-        """
-        dismissed = self._intake.line.dismiss(conversation, self._now())
-        stopped = await self._changes.stop(conversation, GRACE)
-        return attrs.evolve(stopped, waiting=stopped.waiting + dismissed)
-
     # -- looking at it ---------------------------------------------------------------------------
 
     @property
@@ -361,10 +298,6 @@ class ConversationManager(Facilities):
             await self._turns_idle()
         if self._durable is not None:
             await self._durable.wait_idle()
-
-    @property
-    def _durable(self) -> Durable | None:
-        return self._dispatcher.books.tools.durable
 
     async def _turns_idle(self) -> None:
         await checkpoint()

@@ -50,7 +50,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         self.resumes = 0  # in a row
         self.resumable = saved  # what the server would let us go on with
         self.sends: list[float] = []
-        self.unanswered: float | None = None  # a due heartbeat without an answer
+        self.unanswered, self.heard = 0, 0.0  # due heartbeats without an answer; when the last frame came
 
     def do(self, actions: tuple[Action, ...]) -> None:
         assert not (actions and self.closing), "after a close nothing counts"
@@ -78,13 +78,16 @@ class ProtocolMachine(RuleBasedStateMachine):
         end = self.now + step
         while self.connected and (due := self.protocol.next_deadline()) <= end:
             self.now = max(self.now, due)
-            before = self.unanswered
             actions = self.protocol.tick(self.now)
             assert actions, "a deadline that brings nothing is a busy loop"
             self.do(actions)
             if isinstance(actions[0], Send):
-                assert before is None, "a heartbeat was not answered, and another is sent"
-                self.unanswered = self.now
+                link = self.protocol._link
+                assert link is not None
+                if self.unanswered:
+                    assert self.now - self.heard <= link.interval / 4, "nobody is there, and another is sent"
+                self.unanswered += 1
+                assert self.unanswered <= 3, "so many were not answered, and another is sent"
         self.now = end
 
     @precondition(lambda self: not self.connected and isinstance(self.plan, Dial))
@@ -100,7 +103,7 @@ class ProtocolMachine(RuleBasedStateMachine):
             return
         self.protocol.opened(self.now)
         self.connected, self.closing, self.permitted, self.sessions = True, False, False, 0
-        self.sends, self.unanswered = [], None
+        self.sends, self.unanswered, self.heard = [], 0, self.now
         if not self.plan.resume:
             self.resumes, self.resumable = 0, False
 
@@ -117,7 +120,9 @@ class ProtocolMachine(RuleBasedStateMachine):
         if payload == {"op": 9, "d": False} and not self.closing:
             self.resumable = False
         if isinstance(payload, dict) and payload.get("op") in (11, 10):
-            self.unanswered = None
+            self.unanswered = 0
+        self.heard = self.now
+        self.protocol.heard(self.now)
         actions = self.protocol.receive(payload, self.now)
         if any(isinstance(action, Deliver) and isinstance(action.event, Ready) for action in actions):
             self.resumable = True
@@ -198,6 +203,48 @@ def test_heartbeats_carry_the_last_number_or_null() -> None:
     protocol.receive({"op": 0, "t": "X", "s": 4}, 5.0)
     protocol.receive({"op": 0, "t": "X"}, 5.0)
     assert protocol.receive({"op": 1}, 5.0) == (Send(1, 9),)
+
+
+def beats(protocol: Protocol, *, data: float, answers: bool, until: float) -> list[float]:
+    """When heartbeats are sent if a frame comes every `data` seconds, and when the connection ends."""
+    times: list[float] = []
+    now, frame = 0.0, data
+    while now < until:
+        due = protocol.next_deadline()
+        if frame <= due:
+            now, frame = frame, frame + data
+            protocol.heard(now)
+            protocol.receive({"op": 0, "t": "X", "s": None}, now)
+            continue
+        now = due
+        (action,) = protocol.tick(now)
+        times.append(now)
+        if isinstance(action, Close):
+            break
+        if answers:
+            protocol.heard(now)
+            protocol.receive({"op": 11}, now)
+    return times
+
+
+def test_an_answer_may_stand_behind_a_burst_but_has_to_come() -> None:
+    assert beats(live(), data=1.0, answers=False, until=100.0) == [5.0, 15.0, 25.0, 35.0]
+    assert beats(live(), data=1.0, answers=True, until=50.0) == [5.0, 15.0, 25.0, 35.0, 45.0]
+
+
+def test_a_peer_that_falls_silent_after_a_heartbeat_is_left_before_the_next() -> None:
+    protocol = live()
+    protocol.tick(5.0)
+    protocol.heard(12.4)  # more than a quarter of the interval ago
+    (action,) = protocol.tick(15.0)
+    assert isinstance(action, Close)
+    protocol = live()
+    protocol.tick(5.0)
+    protocol.heard(12.5)
+    assert protocol.tick(15.0) == (Send(1, 1),)
+    protocol.receive({"op": 11}, 16.0)  # of both
+    assert protocol.tick(25.0) == (Send(1, 1),)
+    assert isinstance(protocol.tick(35.0)[0], Close)
 
 
 def test_a_second_hello_sets_a_new_rhythm_and_begins_no_session() -> None:

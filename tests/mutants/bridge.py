@@ -8,12 +8,14 @@ FOLDER = "tests/discord_client"
 MISSED_TESTS = (f"{FOLDER}/test_bridge_missed.py",)
 BRIDGE_TESTS = (f"{FOLDER}/test_bridge.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
+EARLIER_TESTS = (f"{FOLDER}/test_bridge_earlier.py",)
 RESTART_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
 REVOKED_TESTS = ("tests/discord_fake/test_revoked.py",)
 
 BRIDGE = "discord/_bridge.py"
 MISSED = "discord/_missed.py"
 REPLIES = "discord/_replies.py"
+EARLIER = "discord/_earlier.py"
 
 BRIDGE_BUGS = (
     Mutant(
@@ -88,6 +90,32 @@ BRIDGE_BUGS = (
         "a deleted question keeps its reply", "bridge", REPLIES,
         "            self._aside.start(self._erase, sheet)\n", "            pass\n",
         BRIDGE_TESTS,
+    ),
+    Mutant(
+        "a reply of an earlier process stays", "bridge", BRIDGE,
+        "            if unknown and heard.channel:\n", "            if False:\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "only the first part of an earlier reply goes", "bridge", EARLIER,
+        "                left = [part.strip() for part in parts[1:]]\n", "                left = []\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "whatever the bot said goes with an earlier reply", "bridge", EARLIER,
+        "            elif left and not said.reply_to and said.content.strip() == left[0]:\n",
+        "            elif left:\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "a reply to several goes with one of them", "bridge", EARLIER,
+        "            if change is not Change.RETRACTED:\n", "            if change is Change.UNKNOWN:\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "what people say goes with a reply", "bridge", EARLIER,
+        "            if said.author.id != me:\n", "            if False:\n",
+        EARLIER_TESTS,
     ),
     Mutant(
         "typing goes on where it was refused", "bridge", "discord/_indicator.py",

@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 FOLDER = "tests/discord_client"
 PROTOCOL_TESTS = (f"{FOLDER}/test_protocol.py",)
+BURST_TESTS = ("tests/discord_fake/test_burst.py::test_an_answer_behind_a_burst_is_waited_for",)
 GATEWAY_TESTS = (f"{FOLDER}/test_gateway.py",)
 LIMIT_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
 BUCKET_TESTS = (f"{FOLDER}/test_buckets.py",)
@@ -14,6 +15,8 @@ SPLIT_TESTS = (f"{FOLDER}/test_split.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
 MODERATION_TESTS = (f"{FOLDER}/test_moderation.py",)
 COMMAND_TESTS = (f"{FOLDER}/test_commands.py",)
+WORDING_TESTS = (f"{FOLDER}/test_command_wording.py",)
+AT_ONCE_TESTS = (f"{FOLDER}/test_commands_at_once.py",)
 STANDARD_TESTS = (f"{FOLDER}/test_standard_commands.py",)
 CHAOS_TESTS = ("tests/discord_fake/test_chaos.py",)
 
@@ -28,13 +31,36 @@ STANDARD = "discord/_standard_commands.py"
 DISCORD = (
     Mutant(
         "a zombie connection is kept", "discord", PROTOCOL,
-        "        if not link.acked:\n            return self._close",
-        "        if False:\n            return self._close",
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if False:\n",
         PROTOCOL_TESTS,
     ),
     Mutant(
+        "an answer behind a burst is taken for none", "discord", PROTOCOL,
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if True:\n",
+        (*PROTOCOL_TESTS, *BURST_TESTS),
+    ),
+    Mutant(
+        "who sends but never answers is kept", "discord", PROTOCOL,
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if not coming:\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "what came long ago is taken for a sign of life", "discord", PROTOCOL,
+        "coming = now - link.heard <= SILENCE * link.interval",
+        "coming = now - link.heard <= link.interval",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "frames are no sign of life", "discord", SHARD,
+        "        protocol.heard(now)\n", "",
+        BURST_TESTS,
+    ),
+    Mutant(
         "an old heartbeat condemns the next connection", "discord", PROTOCOL,
-        "        link.beat = now + link.interval * self._random()\n        link.acked = True\n",
+        "        link.beat = now + link.interval * self._random()\n        link.unanswered = 0\n",
         "        link.beat = now + link.interval * self._random()\n",
         PROTOCOL_TESTS,
     ),
@@ -211,8 +237,8 @@ DISCORD = (
     ),
     Mutant(
         'a dead peer is never suspected', "discord", 'discord/_protocol.py',
-        '        link.acked = False\n',
-        '        link.acked = True\n',
+        '        link.unanswered += 1\n',
+        '        link.unanswered = 0\n',
         CHAOS_TESTS,
     ),
     Mutant(
@@ -247,9 +273,10 @@ DISCORD = (
     Mutant(
         "a command is announced when it is done", "discord", COMMANDING,
         "        await self._announce(interaction, command.hidden)\n"
-        "        text = await self._call(command, Invocation(interaction, manager, arguments))\n",
+        "        text = await self._call(",
         "        text = await self._call(command, Invocation(interaction, manager, arguments))\n"
-        "        await self._announce(interaction, command.hidden)\n",
+        "        await self._announce(interaction, command.hidden)\n"
+        "        _ = (",
         COMMAND_TESTS,
     ),
     Mutant(
@@ -259,16 +286,49 @@ DISCORD = (
         COMMAND_TESTS,
     ),
     Mutant(
-        "what an earlier process did is done again", "discord", COMMANDING,
-        " or snowflake_time(interaction.id) < self._since",
-        "",
-        COMMAND_TESTS,
+        "what an earlier process did is done again by a slow clock", "discord", COMMANDING,
+        "ours = error.repeated and snowflake_time",
+        "ours = snowflake_time",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "what an earlier process did is done again after a lost answer", "discord", COMMANDING,
+        "ours = error.repeated and snowflake_time(interaction.id) >= self._since",
+        "ours = error.repeated",
+        AT_ONCE_TESTS,
     ),
     Mutant(
         "a command whose announcement got no answer is not carried out", "discord", COMMANDING,
-        "            if error.code != ACKNOWLEDGED or",
-        "            if error.code or",
+        "            if error.code != ACKNOWLEDGED or not ours:",
+        "            if True:",
         COMMAND_TESTS,
+    ),
+    Mutant(
+        "commands wait in line with messages", "discord", "discord/_bridge.py",
+        "        async for item in self._gateway:\n",
+        "        self._gateway.divert(None)\n"
+        "        async for item in self._gateway:\n"
+        "            if isinstance(item, Event):\n"
+        "                self._commanded(item)\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "commands that came before the bridge wait in line", "discord", "discord/_gateway.py",
+        "            for event in self._inbox.take_commands():\n",
+        "            for event in ():\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "requests that hang hold up commands", "discord", "discord/_requests.py",
+        "        return self._rooms[2 if route.urgent else route.exempt]\n",
+        "        return self._rooms[0]\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "commands wait until others find out that discord works", "discord", "discord/_requests.py",
+        "probe = None if route.urgent else self.breaker.ask(now)",
+        "probe = self.breaker.ask(now)",
+        AT_ONCE_TESTS,
     ),
     Mutant(
         "only the beginning of a long answer is shown", "discord", COMMANDING,
@@ -307,6 +367,24 @@ DISCORD = (
         COMMAND_TESTS,
     ),
     Mutant(
+        "refusals of commands are always in english", "discord", COMMANDING,
+        "        text = self._wording(answer, interaction)\n",
+        "        text = friendly_answer(answer, interaction)\n",
+        WORDING_TESTS,
+    ),
+    Mutant(
+        "answers of commands are always in english", "discord", COMMANDING,
+        "Invocation(interaction, manager, arguments, self._wording)",
+        "Invocation(interaction, manager, arguments)",
+        WORDING_TESTS,
+    ),
+    Mutant(
+        "a refusal without words ends the bot", "discord", COMMANDING,
+        "        first, *_ = split(sendable(text)) or split(friendly_answer(answer, interaction))\n",
+        "        first = text\n",
+        WORDING_TESTS,
+    ),
+    Mutant(
         "a load test stays in the storage", "discord", STANDARD,
         "        await kept.forget(message.user)",
         "        await trio.lowlevel.checkpoint()",
@@ -323,6 +401,12 @@ DISCORD = (
         "        await kept.pause(key, by=who)",
         "        await trio.lowlevel.checkpoint()",
         STANDARD_TESTS,
+    ),
+    Mutant(
+        "an edit of what is known no more is not moderated", "discord", "discord/_hearing.py",
+        "    whole = None if said is None else said.message\n",
+        "    whole = None\n",
+        MODERATION_TESTS,
     ),
     Mutant(
         "who goes on is not silenced", "discord", MODERATION,

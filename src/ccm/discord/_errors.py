@@ -66,6 +66,7 @@ class RestError(DiscordError):
         status: HTTP status; 0 when there was no answer.
         code: Discord's own code of the error, 0 when unknown.
         text: what Discord said.
+        repeated: an earlier attempt of the same request had no clear answer, so it may have been carried out.
     """
 
     def __init__(self, request: str, status: int, code: int = 0, text: str = "") -> None:
@@ -74,6 +75,7 @@ class RestError(DiscordError):
         self.status = status
         self.code = code
         self.text = text
+        self.repeated = False
 
     def __str__(self) -> str:
         if not self.status:

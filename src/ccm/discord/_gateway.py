@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, final
 
@@ -15,7 +15,7 @@ from ._dial import Dialler, dial_tcp
 from ._errors import TOKEN, GatewayClosed, RestError, as_closed
 from ._gate import Gate
 from ._identify import IdentifyBudget
-from ._inbox import Inbox, Item
+from ._inbox import COMMANDS, Inbox, Item
 from ._inflate import inflater
 from ._models import Event, Gap, GatewayInfo, Ready, User
 from ._progress import Progress, place_of
@@ -88,6 +88,7 @@ class Gateway:
         self._unhandled = 0
         self._room = trio.lowlevel.ParkingLot()
         self._last: Item | None = None
+        self._take_command: Callable[[Event], object] | None = None
         self._keeping = trio.CancelScope()
         self._watching = trio.CancelScope()
         self._dirty = False
@@ -141,6 +142,22 @@ class Gateway:
             self._room.unpark()
         else:
             progress.release(place)
+
+    def divert(self, take: Callable[[Event], object] | None) -> None:
+        """Have interactions (`INTERACTION_CREATE`) taken at once, past the inbox; None: no more.
+
+        Discord wants an answer within 3 s, however much is in front of it in the inbox. The loop does not see
+        what was taken. It counts as handled at once: for a later process it would come too late. O(waiting).
+
+        Args:
+            take: called with each in the order in which they come, those that wait in the inbox first. It
+                must neither wait nor raise: the connection is read by who calls it.
+        """
+        self._take_command = take
+        if take is not None:
+            for event in self._inbox.take_commands():
+                self.handled(event)
+                take(event)
 
     def _hold(self, item: Item) -> None:
         place = place_of(item)
@@ -196,6 +213,9 @@ class Gateway:
         if isinstance(item, Event):
             wanted = self._settings.events
             if wanted is not None and item.type not in wanted:
+                return
+            if self._take_command is not None and item.type in COMMANDS:
+                self._take_command(item)
                 return
             if item.seq is not None:
                 self._progress[item.shard].admit(item.session, item.seq)

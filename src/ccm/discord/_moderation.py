@@ -26,8 +26,9 @@ class Moderator:
     """Deletes a message, warns its author, and lets who goes on say nothing for a while.
 
     For a side route: `router.route("moderation", when=..., priority=ccm.CRITICAL, ordered=False,
-    answers=False, rate_limited=False)(discord.Moderator(gateway.rest))`. What the bot has no right
-    to do is logged and left out; everything else that fails is tried again by the route.
+    answers=False, rate_limited=False, edits=True)(discord.Moderator(gateway.rest))`. Without `edits` what
+    was harmless can be edited into anything. What the bot has no right to do is logged and left out;
+    everything else that fails is tried again by the route.
 
     Args:
         rest: for requests.

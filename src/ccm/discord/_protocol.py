@@ -1,10 +1,10 @@
 """The gateway's protocol, version 10, without I/O: what arrived goes in, what to do comes out.
 
 A `Protocol` is one shard. Its owner dials where `start`, `closed` or `handshake_failed` say, tells
-`opened`, hands in each payload with `receive`, calls `tick` when `next_deadline` is reached, does what
-is returned in order, and says `closed` when the connection is over, whoever ended it. It must not trust
-the other side, so any payload may come at any time; none raises. What belongs to a connection is in a
-`_Link` and goes with it; what belongs to the session stays.
+`opened`, says `heard` at each frame, hands in each payload with `receive`, calls `tick` when `next_deadline`
+is reached, does what is returned in order, and says `closed` when the connection is over, whoever ended it.
+It must not trust the other side, so any payload may come at any time; none raises. What belongs to a
+connection is in a `_Link` and goes with it; what belongs to the session stays.
 
 Source: Discord's developer documentation, "Gateway" and "Opcodes and status codes" (version 10).
 """
@@ -39,6 +39,10 @@ RESERVED = 20
 ASKED = SENDS - RESERVED // 2
 """Sends within a minute after which no heartbeat is sent only because it was asked for."""
 MIN_INTERVAL, MAX_INTERVAL = 0.01, 3600.0
+UNANSWERED = 3
+"""Heartbeats in a row that may stay without an answer while other data keeps coming."""
+SILENCE = 0.25
+"""Part of an interval without any data after which it does not keep coming."""
 NOTHING: Final[tuple[Action, ...]] = ()
 
 
@@ -51,7 +55,8 @@ class _Link:
         limit: when the phase must be over.
         interval: seconds between heartbeats, 0.0 before HELLO.
         beat: when the next one is due.
-        acked: an answer came since the last one that was due.
+        unanswered: how many of them have been sent since the last answer.
+        heard: when the last frame came.
         live: since when it is, infinity before.
         replayed: events since RESUME was sent.
         unread: payloads that could not be read since the last number: it leaves out theirs.
@@ -60,7 +65,8 @@ class _Link:
     """
 
     __slots__ = (
-        "acked", "beat", "closing", "interval", "limit", "live", "phase", "replayed", "sends", "unread",
+        "beat", "closing", "heard", "interval", "limit", "live", "phase", "replayed", "sends", "unanswered",
+        "unread",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -68,7 +74,8 @@ class _Link:
         self.limit = now + HELLO_TIMEOUT
         self.interval = 0.0
         self.beat = math.inf
-        self.acked = True
+        self.unanswered = 0
+        self.heard = now
         self.live = math.inf
         self.replayed = 0
         self.unread = 0
@@ -105,17 +112,10 @@ class Protocol:
     # _not_before  the next one is dialled at this time at the earliest
 
     def __init__(
-        self,
-        *,
-        token: str,
-        intents: int,
-        url: str,
-        random: Callable[[], float],
-        shard: tuple[int, int] = (0, 1),
-        presence: Mapping[str, Any] | None = None,
-        query: str = "v=10&encoding=json",
-        saved: SavedSession | None = None,
-    ) -> None:
+        self, *, token: str, intents: int, url: str, random: Callable[[], float],
+        shard: tuple[int, int] = (0, 1), presence: Mapping[str, Any] | None = None,
+        query: str = "v=10&encoding=json", saved: SavedSession | None = None,
+    ) -> None:  # fmt: skip
         self._token = token
         self._identity: dict[str, Any] = {
             "token": token,
@@ -212,6 +212,11 @@ class Protocol:
 
     # -- what arrives ----------------------------------------------------------------------------
 
+    def heard(self, now: float) -> None:
+        """A frame has come, whatever is in it: the peer is there. O(1)."""
+        if self._link is not None:
+            self._link.heard = now
+
     def receive(self, payload: Any, now: float) -> tuple[Action, ...]:
         """What to do about a payload, decoded, whatever it is. O(1)."""
         link = self._link
@@ -221,7 +226,7 @@ class Protocol:
         if op == DISPATCH and op is not False:
             return self._dispatch(link, payload, now)
         if op == ACK:
-            link.acked = True
+            link.unanswered = 0
         elif op == HEARTBEAT and op is not True:
             return self._asked_to_beat(link, now)
         elif op == HELLO:
@@ -265,7 +270,7 @@ class Protocol:
             return self._close(link, f"HELLO with an interval of {interval!r} ms")
         link.interval = interval / 1000
         link.beat = now + link.interval * self._random()
-        link.acked = True
+        link.unanswered = 0
         if link.phase != "hello":
             return NOTHING  # greeted twice: the rhythm is new, the session is not
         link.limit = now + READY_TIMEOUT
@@ -381,9 +386,13 @@ class Protocol:
             return self._close(link, f"nothing came in time (phase {link.phase!r})")
         if now < link.beat:
             return NOTHING
-        if not link.acked:
-            return self._close(link, "a heartbeat was not answered")
-        link.acked = False
+        if link.unanswered:
+            # Data keeps its order: the answer may stand behind a burst, whose sender is not dead. One that
+            # sends and never answers may not hear us, so that this has an end, too.
+            coming = now - link.heard <= SILENCE * link.interval
+            if not coming or link.unanswered >= UNANSWERED:
+                return self._close(link, "a heartbeat was not answered")
+        link.unanswered += 1
         link.beat += link.interval
         if link.beat <= now:  # the process was stopped meanwhile: no burst to catch up
             link.beat = now + link.interval
@@ -433,4 +442,5 @@ class Protocol:
             assert (link.interval > 0.0) or link.beat == math.inf
             assert (link.live < math.inf) == (link.phase == "live")
             assert len(link.sends) <= SENDS
+            assert 0 <= link.unanswered <= UNANSWERED
             assert link.closing or link.phase != "resume" or self._session_id

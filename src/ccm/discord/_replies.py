@@ -216,12 +216,13 @@ class Replies:
         except (Busy, Permanent) as error:
             log.info("turn %d: %s", turn_id, error)
 
-    def withdraw(self, turn_id: int, message: Message | None = None) -> None:
-        """Take the reply back, also one that is still to come. O(1)."""
+    def withdraw(self, turn_id: int, message: Message | None = None) -> bool:
+        """Take the reply back, also one that is still to come; whether it is known where it is. O(1)."""
         sheet = self._sheets.get(turn_id) or (None if message is None else self._sheet(turn_id, message))
         if sheet is not None and not sheet.withdrawn:
             sheet.withdrawn = sheet.closed = True
             self._aside.start(self._erase, sheet)
+        return sheet is not None and bool(sheet.draft.ids)
 
     async def _erase(self, sheet: _Sheet) -> None:
         async with sheet.pen:
