@@ -115,6 +115,7 @@ class Bridge:
                 nursery.start_soon(self._replies.show)
                 nursery.start_soon(self._replies.show_typing)
                 nursery.start_soon(self._commands.register)
+                nursery.start_soon(self._missed.catch_up)
                 async for item in self._gateway:
                     if await self._take(item):
                         self._gateway.handled(item)
@@ -148,7 +149,7 @@ class Bridge:
             for id in heard.ids:
                 await self._deleted(id, heard.tenant)
         elif isinstance(heard, Guild):
-            return await self._missed.guild(heard, item.shard)
+            return await self._missed.guild(heard, item)
         elif isinstance(heard, Commanded):
             self._commands.take(heard.interaction, self._manager)
         return True  # noqa: ASYNC910 - `_take` lets others run
@@ -158,6 +159,7 @@ class Bridge:
         try:
             receipt = await self._submit(message)
         except Draining:
+            self._missed.stop()
             return False  # the next process gets it
         except Rejected as refusal:
             self._refused(refusal, message)
@@ -267,7 +269,9 @@ class Bridge:
                 await self._rest.react(message.channel, message.id, self._merged)
         elif isinstance(outcome, Cancelled) and outcome.by in ("retract", "forget"):
             self._replies.withdraw(turn, message)
-        elif not isinstance(outcome, Replied) and outcome != Cancelled("drain"):
+        elif isinstance(outcome, Replied):
+            self._replies.owe(turn, message)
+        elif outcome != Cancelled("drain"):
             cut = isinstance(outcome, (Superseded, Cancelled))
             text = self._wording(outcome, message)
             await self._replies.close(turn, message, text, below=True, start=not cut)
