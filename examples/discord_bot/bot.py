@@ -60,11 +60,12 @@ async def sorry(turn: ccm.Turn) -> str:
 
 
 def routes(chat: ChatModel | Responder, moderator: discord.Moderator) -> ccm.Router:
-    """Moderation runs beside the answers, before them, and nobody escapes it by flooding."""
+    """Moderation runs beside the answers, before them, and nobody escapes it by flooding or editing."""
     router = ccm.Router()
     moderation = router.route(
-        "moderation", when=FORBIDDEN, priority=ccm.CRITICAL, ordered=False, answers=False, rate_limited=False
-    )
+        "moderation", when=FORBIDDEN, priority=ccm.CRITICAL, ordered=False, answers=False, rate_limited=False,
+        edits=True,
+    )  # fmt: skip
     moderation(moderator)
     answers = router.route(
         "chat", when=discord.addressed, priority=ccm.by_content(), timeout=120, fallback=sorry

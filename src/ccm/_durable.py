@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from . import _events as events
+from ._changes import Change
 from ._conversations import Conversations, Stages
 from ._core.history import History, HistoryEntry
 from ._core.routes import Route
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 HISTORY = 100
 """Utterances that a session remembers."""
 LETTERS = 1000
+LINES = 200
+"""Lines of a conversation in which a message that is taken back is looked for."""
 log = logging.getLogger("ccm.storage")
 
 
@@ -179,6 +182,34 @@ class Durable:
         if record.extras is not None and record.extras.answered_in is not None:
             turn = record.extras.answered_in
         await self.journal.call(Retract(turn.turn_id, None if whole else record.message.id))
+
+    async def retract_kept(self, conversation: str, message_id: str) -> Change:
+        """Take back a message that was answered and that only the storage knows any more.
+
+        Raises:
+            StorageError: it cannot be read, or not be changed.
+        """
+        await self.journal.flush()
+        page = await self.journal.read(
+            self.storage.history, conversation, before=None, after=None, limit=LINES
+        )
+        said = [line for line in page.items if line.role == "user"]
+        turn_id = next((line.turn_id for line in said if line.message_id == message_id), None)
+        if turn_id is None:
+            return Change.UNKNOWN
+        if not any(line.turn_id == turn_id and line.role == "assistant" for line in page.items):
+            return Change.ENDED
+        whole = sum(line.turn_id == turn_id for line in said) == 1
+        part = None if whole else message_id
+        session = self._dispatcher.sessions.get(conversation)
+        if session is not None and session.history is not None:
+            session.history.take_out(turn_id, part)
+        await self.journal.call(Retract(turn_id, part))
+        if not whole:
+            return Change.WITHDRAWN
+        now = self._dispatcher.now()
+        self._dispatcher.bus.publish(events.Retracted(now, turn_id, conversation, message_id))
+        return Change.RETRACTED
 
     def _pause(self, key: str, paused: bool) -> None:
         """A conversation is paused or resumed, and the storage has it. O(1)."""

@@ -19,7 +19,7 @@ from ._core.busy import Decision, Proceed
 from ._core.reserve import Reserved
 from ._core.routes import Route, select
 from ._errors import Reason, StorageError
-from ._items import Prompt, Unwatched
+from ._items import PROMPT, Prompt, Unwatched
 from ._journal import Journal
 from ._message import Message, OnBusy
 from ._policies import Overflow
@@ -39,29 +39,51 @@ log = logging.getLogger("ccm.storage")
 
 
 @final
-class Pending(Prompt):
-    """A message that has been judged and is on its way into the storage."""
+class Pending(Prompt, Accept):
+    """A message that has been judged and is on its way into the storage: the operation, and who waits for it.
 
-    __slots__ = ("_inbox", "asked", "at", "limited", "message", "priority", "route", "sides")
-    operation: Accept
+    One object, because there is one for each message, and hundreds at a time.
+
+    Attributes:
+        arrived: when it was judged, on Trio's clock.
+    """
+
+    __slots__ = (*PROMPT, "_inbox", "arrived", "asked", "limited", "message", "priority", "route", "sides")
+    __eq__, __hash__ = object.__eq__, object.__hash__  # type: ignore[assignment]
 
     def __init__(
-        self, inbox: Inbox, operation: Accept, message: Message, route: Route,
-        sides: Sequence[tuple[Route, int]], priority: int, limited: bool, asked: bool, at: float,
+        self, inbox: Inbox, message: Message, body: str, route: Route, sides: Sequence[tuple[Route, int]],
+        priority: int, limited: bool, asked: bool, arrived: float,
     ) -> None:  # fmt: skip
-        # As `Prompt` does, without a call: there is one for each message.
-        self._journal = inbox._journal
-        self.operation = operation
+        self._inbox = inbox
+        self._journal = journal = inbox._journal
         self.task = self._result = self._error = None
         self.told = False
-        self._inbox = inbox
         self.message = message
         self.route = route
         self.sides = sides
         self.priority = priority
         self.limited = limited
         self.asked = asked
-        self.at = at
+        self.arrived = arrived
+        self.conversation = message.conversation
+        self.tenant = message.tenant
+        self.user = message.user
+        self.body = body
+        self.at = at = arrived + journal.shift
+        self.letter = inbox._intake.replayed
+        window = inbox._config.dedupe_window
+        if message.generated_id or not window:
+            self.message_id = self.digest = ""
+            self.since = 0.0
+        else:
+            self.message_id, self.digest = message.id, digest(message)
+            self.since = at - window
+
+    @property
+    def operation(self) -> Accept:
+        """It is one."""
+        return self
 
     def done(self, result: Any) -> None:
         """It is durable, or a repetition of another."""
@@ -98,7 +120,7 @@ class Inbox:
         self._scheduler = dispatcher.scheduler
         self._sessions = dispatcher.sessions
         self._config = dispatcher.config
-        self._reserved = Reserved()
+        self._reserved = Reserved(by_tenant=intake.admission.tenants is not None)
         self._backlog: deque[Stored] = deque()
         self._last_seq = 0
         self._more = True
@@ -132,21 +154,7 @@ class Inbox:
                 verdict, _ = self._intake.judge(message, route, priority, limited, now)
         if verdict is not None and not isinstance(verdict, Displace):
             return verdict
-        window = self._config.dedupe_window
-        explicit = bool(window) and not message.generated_id
-        at = now + self._journal.shift
-        if explicit:
-            operation = Accept(
-                conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
-                message_id=message.id, since=at - window, letter=self._intake.replayed,
-                digest=digest(message),
-            )  # fmt: skip
-        else:
-            operation = Accept(
-                conversation=message.conversation, tenant=message.tenant, user=message.user, body=body, at=at,
-                letter=self._intake.replayed,
-            )  # fmt: skip
-        pending = Pending(self, operation, message, route, sides, priority, limited, asked, now)
+        pending = Pending(self, message, body, route, sides, priority, limited, asked, now)
         self._reserved.add(message.conversation, message.tenant)
         self._journal.put(pending)
         return pending
@@ -214,7 +222,7 @@ class Inbox:
 
     def _give_back(self, pending: Pending) -> None:
         if pending.limited:
-            self._intake.admission.give_back(pending.message, pending.at)
+            self._intake.admission.give_back(pending.message, pending.arrived)
 
     def arrived(self, pending: Pending, result: Accepted | Repeated) -> None:
         """A message is durable: it takes its place. O(log n)."""
@@ -269,7 +277,7 @@ class Inbox:
         """Make the record. Its place was promised, so nothing can be against it any more."""
         intake, message = self._intake, pending.message
         record = intake.record_of(
-            message, pending.route, pending.priority, self._dispatcher.books.messages, now, pending.at
+            message, pending.route, pending.priority, self._dispatcher.books.messages, now, pending.arrived
         )
         record.asked = pending.asked
         if not message.generated_id:

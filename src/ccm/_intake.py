@@ -183,6 +183,18 @@ class Intake:
             for side, urgency in sides:
                 self._accept_side(side, message, urgency, barred, now)
 
+    def accept_edit(self, message: Message, now: float) -> None:
+        """Start a turn on each side route that wants edited messages, and this one with its new text."""
+        if self.closed or self.admission.draining:
+            return  # nothing new begins
+        wanted = [
+            route for route in self.routes if route.edits and (route.when is None or route.when(message))
+        ]
+        if wanted:
+            sides = [(route, _PLAIN[route.priority_of(message, self.session_of)]) for route in wanted]
+            self.accept_sides(message, sides, False, now)
+            self._dispatcher.changed(now)
+
     def _accept_side(self, route: Route, message: Message, priority: int, barred: bool, now: float) -> None:
         """A turn beside the answering one: judged and counted on its own, but one message is one message
         to the rate limit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import trio
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
@@ -14,6 +14,10 @@ from .storage import Operation
 
 if TYPE_CHECKING:
     from ._journal import Journal
+
+
+PROMPT: Final = ("_error", "_journal", "_result", "task", "told")
+"""Slots of a `Prompt`."""
 
 
 class Item(Protocol):
@@ -31,18 +35,27 @@ class Item(Protocol):
 
 
 class Prompt(ABC):
-    """An item that somebody waits for: a failing storage is tried again at once for it."""
+    """An item that somebody waits for: a failing storage is tried again at once for it.
 
-    # Hundreds wait at a time, and what each is made of costs the garbage collector as well.
-    __slots__ = ("_error", "_journal", "_result", "operation", "task", "told")
+    Attributes:
+        task: waits for the result; None: not yet.
+        told: there is one.
+    """
 
-    def __init__(self, journal: Journal, operation: Operation | None) -> None:
-        self._journal = journal
-        self.operation = operation
-        self.task: trio.lowlevel.Task | None = None
-        self.told = False
-        self._result: Any = None
-        self._error: Exception | None = None
+    # Hundreds wait at a time, and what each is made of costs the garbage collector as well. The slots are in
+    # the classes below, one of which has another base with slots; mypy wants them here.
+    if not TYPE_CHECKING:
+        __slots__ = ()
+    _journal: Journal
+    _result: Any
+    _error: Exception | None
+    task: trio.lowlevel.Task | None
+    told: bool
+
+    @property
+    @abstractmethod
+    def operation(self) -> Operation | None:
+        """See `Item`."""
 
     async def wait(self) -> Any:
         """Wait for the result.
@@ -99,7 +112,14 @@ class Prompt(ABC):
 class Call(Prompt):
     """An operation whose result somebody waits for; None only waits for those before it."""
 
-    __slots__ = ()
+    __slots__ = (*PROMPT, "operation")
+    operation: Operation | None
+
+    def __init__(self, journal: Journal, operation: Operation | None) -> None:
+        self._journal = journal
+        self.operation = operation
+        self.task = self._result = self._error = None
+        self.told = False
 
     def withdrawn(self) -> None:
         """Nothing was promised."""

@@ -233,7 +233,7 @@ class Journal:
 
     def _commit(self, batch: Sequence[Item]) -> Sequence[Any]:
         """One transaction; the results of those items that have an operation."""
-        operations = [item.operation for item in batch if item.operation is not None]
+        operations = [operation for item in batch if (operation := item.operation) is not None]
         return self.storage.commit(operations) if operations else []
 
     def _start(self) -> None:
@@ -312,6 +312,10 @@ class Journal:
         if self.failing is not None:
             self.failing, self._delay = None, 0.0
             self._told(None)
+        if len(results) == len(batch):
+            for item, result in zip(batch, results, strict=True):
+                item.done(result)
+            return
         following = iter(results)
         for item in batch:
             item.done(None if item.operation is None else next(following))

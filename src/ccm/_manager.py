@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
 from typing import Any, Protocol, Self, final
 
-import attrs
 import trio
 from trio.lowlevel import (
     Abort,
@@ -19,14 +18,14 @@ from trio.lowlevel import (
 )
 
 from ._bus import EventStream
-from ._changes import Change, Changes, Stopped
+from ._changes import Changes
 from ._checks import refuse
 from ._config import Config
 from ._core.lanes import DONE
 from ._core.scheduler import Scheduler
 from ._core.trends import Trends
+from ._corrections import Corrections
 from ._dispatcher import GRACE, Dispatcher
-from ._durable import Durable
 from ._facilities import Facilities
 from ._inbox import Pending
 from ._intake import Intake
@@ -51,7 +50,7 @@ def _would_block(message: Message, now: float, *, asked: bool) -> None:
 
 
 @final
-class ConversationManager(Facilities):
+class ConversationManager(Corrections, Facilities):
     """Decides which message is answered next, and gives each message one outcome.
 
     Made by `open_manager`. All methods must be called from the Trio run that opened it.
@@ -100,10 +99,12 @@ class ConversationManager(Facilities):
         """
         await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
-        if type(record) is Pending:
+        if type(record) is TurnRecord:
+            pass
+        elif type(record) is Pending:
             await wait_task_rescheduled(record.expect())
             record = record.outcome()
-        elif not isinstance(record, TurnRecord):
+        else:
             record = await self._intake.arrive(self._intake.line.join(message, asked=True))
         if record.place != DONE or record.sealed is False:
             await wait_task_rescheduled(self._expect(record))
@@ -162,12 +163,16 @@ class ConversationManager(Facilities):
         accepted when it is durable; while it is being written, cancellation waits.
         """
         await checkpoint_if_cancelled()
-        found = self._begin(message, asked=False)
+        found = self._accept(message, self._now(), asked=False)
+        # As `_taken` does, in as few frames as can be: this is done for each message.
+        if type(found) is TurnRecord:
+            await cancel_shielded_checkpoint()
+            return Receipt(found, self._dispatcher)
         if type(found) is Pending:
-            # As `_taken` does, in as few frames as can be: with a storage, hundreds wait here at a time.
             await wait_task_rescheduled(found.expect())
             return Receipt(found.outcome(), self._dispatcher)
-        return await self._taken(found)
+        sender = self._intake.line.join(message, asked=False)
+        return Receipt(await self._intake.arrive(sender), self._dispatcher)
 
     async def _resubmit(self, message: Message, letter: int) -> Receipt:
         self._intake.replayed = letter
@@ -239,68 +244,6 @@ class ConversationManager(Facilities):
         finally:
             self._dispatcher.cancel(record, "caller", self._now())
 
-    async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
-        """Give a message a new text: one that waits is replaced, a turn that runs starts again.
-
-        The message keeps its place and its class.
-
-        Returns:
-            `REPLACED`, `RESTARTED`, `ENDED` (too late) or `UNKNOWN`.
-
-        Raises:
-            ValueError, TypeError: the text is not valid; nothing was changed.
-            StorageError: the message has its new text, but not in the storage: after a restart it has the
-                old one.
-        """
-        self._intake.check_text(text)
-        record = self._intake.find(tenant, message_id)
-        change = Change.UNKNOWN if record is None else self._edit(record, text)
-        if record is not None and record.sealed is False and change is not Change.ENDED:
-            assert self._durable is not None
-            await self._durable.rewrite(record)
-        else:
-            await cancel_shielded_checkpoint()
-        return change
-
-    def _edit(self, record: TurnRecord, text: str) -> Change:
-        if record.sealed is False and self._durable is not None:
-            self._durable.check(record.message.replace(text=text))
-        return self._changes.edit(record, text, self._now())
-
-    async def retract(self, message_id: str, *, tenant: str = "") -> Change:
-        """Take a message back: its turn is cancelled, or its reply is retracted.
-
-        Waits until a running turn has cleaned up. A reply that was given already is taken out of the
-        history, and a `Retracted` event tells front ends to take it back.
-
-        Returns:
-            `CANCELLED`, `INTERRUPTED`, `WITHDRAWN` (it shared a turn), `RETRACTED`, `ENDED` or `UNKNOWN`.
-
-        When cancelled, the turn is cancelled all the same.
-        """
-        record = self._intake.find(tenant, message_id)
-        if record is None:
-            await checkpoint()
-            return Change.UNKNOWN
-        change = await self._changes.retract(record, self._now())
-        sealed = self._durable is not None and record.sealed is True
-        if sealed and change in (Change.RETRACTED, Change.WITHDRAWN):
-            await self._durable.retract(record, whole=change is Change.RETRACTED)  # type: ignore[union-attr]
-        return change
-
-    async def stop(self, conversation: str) -> Stopped:
-        """End all turns of a conversation: first what waits, so that nothing starts, then what runs.
-
-        Senders that wait for room with a message of the conversation get `TurnCancelled(by="stop")`, and
-        count as waiting here. Turns of side routes go on: nobody stops the moderation of what he said.
-
-        Waits for the cleanup of running turns, at most a second; what has not ended by then is counted as
-        stuck and goes on to hold its slot and its conversation. Later messages are handled as usual.
-        """
-        dismissed = self._intake.line.dismiss(conversation, self._now())
-        stopped = await self._changes.stop(conversation, GRACE)
-        return attrs.evolve(stopped, waiting=stopped.waiting + dismissed)
-
     # -- looking at it ---------------------------------------------------------------------------
 
     @property
@@ -355,10 +298,6 @@ class ConversationManager(Facilities):
             await self._turns_idle()
         if self._durable is not None:
             await self._durable.wait_idle()
-
-    @property
-    def _durable(self) -> Durable | None:
-        return self._dispatcher.books.tools.durable
 
     async def _turns_idle(self) -> None:
         await checkpoint()

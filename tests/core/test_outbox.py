@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -132,9 +133,10 @@ def test_misuse_changes_nothing() -> None:
 
 
 class ReservedMachine(RuleBasedStateMachine):
-    @initialize()
-    def begin(self) -> None:
-        self.reserved = Reserved()
+    @initialize(by_tenant=st.booleans())
+    def begin(self, by_tenant: bool) -> None:
+        self.by_tenant = by_tenant
+        self.reserved = Reserved(by_tenant=by_tenant)
         self.model: list[tuple[str, str]] = []
 
     @rule(key=st.sampled_from("ab"), tenant=st.sampled_from("xy"))
@@ -158,6 +160,8 @@ class ReservedMachine(RuleBasedStateMachine):
         assert self.reserved.total == len(self.model)
         for key in "ab":
             assert self.reserved.of(key) == sum(k == key for k, _ in self.model)
+        tenants = Counter(tenant for _, tenant in self.model)
+        assert self.reserved.tenants == (tenants if self.by_tenant else {})
 
 
 TestReserved = ReservedMachine.TestCase

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from inspect import iscoroutinefunction
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import trio
 
 import ccm
-from ccm.discord import Bridge, Command, Gateway, Intents
+from ccm.discord import Bridge, Command, Gateway, Intents, friendly_answer
+from ccm.storage import Storage
 from tests.discord_fake.fake import FakeDiscord, open_fake
 from tests.discord_fake.world import Asked
 
@@ -47,9 +50,10 @@ class Bot:
 @asynccontextmanager
 async def bot(
     commands: Sequence[Command], handler: Any = None, *, sockets: bool = False,
-    fake: FakeDiscord | None = None, storage: Path | None = None, **settings: Any,
+    fake: FakeDiscord | None = None, storage: Path | Storage | None = None,
+    command_wording: Any = friendly_answer, **settings: Any,
 ) -> AsyncIterator[Bot]:  # fmt: skip
-    """A bot against a fake Discord, of its own if none is given."""
+    """A bot against a fake Discord, of its own if none is given; a plain function as `handler` makes one."""
 
     async def echo(turn: ccm.Turn) -> str:
         return f"re {turn.text}"
@@ -57,13 +61,20 @@ async def bot(
     if fake is None:
         async with (
             open_fake(memory=not sockets) as own,
-            bot(commands, handler, fake=own, storage=storage, **settings) as made,
+            bot(
+                commands, handler, fake=own, storage=storage, command_wording=command_wording, **settings
+            ) as made,
         ):
             yield made
         return
     async with fake.open_gateway(acknowledge=True, intents=INTENTS, **settings) as gateway:
-        bridge = Bridge(gateway, commands=commands)
-        opened = ccm.open_manager(handler or echo, storage=storage, deliver=bridge.deliver)
+        bridge = Bridge(gateway, commands=commands, command_wording=command_wording)
+        made = (
+            handler(gateway)
+            if isinstance(handler, FunctionType) and not iscoroutinefunction(handler)
+            else handler
+        )
+        opened = ccm.open_manager(made or echo, storage=storage, deliver=bridge.deliver)
         async with opened as manager, trio.open_nursery() as nursery:
             nursery.start_soon(bridge.run, manager)
             await fake.until(lambda: any(link.session for link in fake.links))

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import ccm
-from ccm.discord import Bridge, Event, _bridge, _missed, snowflake_at, snowflake_time
+from ccm.discord import Bridge, Event, GatewayClosed, _bridge, _missed, snowflake_at, snowflake_time
 from ccm.discord._channels import AT_ONCE, Behind, Channels
 from ccm.discord._indicator import AFTER, EVERY, PAUSE, TypingIndicator
 from tests.discord_client.bridge_kit import stage
@@ -76,6 +76,18 @@ async def test_numbers_that_were_left_out_when_a_session_goes_on_are_backfilled(
         await bot.say(NOW + 2, "replayed")
         await bot.event("RESUMED", {})
         await bot.wait(lambda: sorted(bot.rest.texts()) == ["re 0", "re left out", "re replayed"])
+
+
+@pytest.mark.trio
+async def test_numbers_that_were_left_out_while_a_session_is_live_are_backfilled() -> None:
+    async with stage(echo) as bot:
+        await bot.say(NOW, "0")
+        await bot.until("re 0")
+        bot.missed(NOW + 1, "left out")
+        bot.seq += 1  # of what is left out
+        await bot.say(NOW + 2, "next")
+        await bot.wait(lambda: sorted(bot.rest.texts()) == ["re 0", "re left out", "re next"])
+        assert bot.gateway.statistics().holes == 1
 
 
 @pytest.mark.trio
@@ -193,6 +205,20 @@ async def test_a_backfill_that_failed_is_tried_again_and_then_it_is_handled(
                 await trio.sleep(0.01)
         assert progress.safe(1, bot.seq) == bot.seq
         assert handed_in == ["hi", "more", "missed"]
+
+
+@pytest.mark.trio
+async def test_a_backfill_that_found_the_token_refused_is_left_to_the_next_process() -> None:
+    with pytest.RaisesGroup(GatewayClosed, flatten_subgroups=True):
+        async with stage(echo) as bot:
+            await bot.say(NOW, "hi")
+            await bot.until("re hi")
+            progress = bot.gateway._progress[0]
+            bot.rest.history["5"] = 401
+            await bot.peer.raw("{")
+            with trio.fail_after(20):
+                await trio.sleep_forever()
+    assert progress._held.total() == 1
 
 
 def test_channels_are_asked_from_what_was_heard_last() -> None:

@@ -80,10 +80,17 @@ def test_what_is_not_for_people_to_answer_is_ignored(more: dict[str, Any]) -> No
 
 def test_edits_and_deletions() -> None:
     stamp = {"edited_timestamp": "2026-01-01T00:00:00+00:00"}
-    assert hear("MESSAGE_UPDATE", {**CREATE, **stamp, "guild_id": "7"}, ME) == Edited(ID, "7", "hi")
+    heard = said(guild_id="7")
+    assert heard is not None
+    edited = Edited(ID, "7", "hi", heard.message)
+    assert hear("MESSAGE_UPDATE", {**CREATE, **stamp, "guild_id": "7"}, ME) == edited
+    bare = {"id": ID, "content": "hi", **stamp}
+    assert hear("MESSAGE_UPDATE", bare, ME) == Edited(ID, "", "hi")
+    assert hear("MESSAGE_UPDATE", {**CREATE, **stamp, "webhook_id": "3"}, ME) == Edited(ID, "", "hi")
     assert hear("MESSAGE_UPDATE", CREATE, ME) is None  # a preview of a link was added
     assert hear("MESSAGE_DELETE", {"id": ID, "guild_id": "7"}, ME) == Deleted((ID,), "7")
-    assert hear("MESSAGE_DELETE_BULK", {"ids": [ID, "x", "4"]}, ME) == Deleted((ID, "4"), "")
+    told = {"ids": [ID, "x", "4"], "channel_id": "5"}
+    assert hear("MESSAGE_DELETE_BULK", told, ME) == Deleted((ID, "4"), "", "5")
     guild = {"id": "7", "channels": [{"id": "5", "last_message_id": ID}, {"id": "6"}, None]}
     assert hear("GUILD_CREATE", guild, ME) == Guild("7", (("5", ID),))
 

@@ -18,7 +18,8 @@ from ccm.discord import (
     Invocation,
     Option,
 )
-from ccm.discord._commanding import AT_ONCE, FULL
+from ccm.discord._command_wording import TEXTS
+from ccm.discord._commanding import AT_ONCE
 from ccm.discord._commands import arguments_of, definitions, same, table
 from ccm.testing import simulate
 from tests.discord_client.commands_kit import HIDDEN, LOADING, bot
@@ -184,7 +185,8 @@ def test_a_command_is_carried_out_once_also_when_its_answer_is_lost() -> None:
                 "id": asked.id, "application_id": APPLICATION, "type": 2, "token": asked.token,
                 "channel_id": CHANNEL, "user": world.person, "data": {"name": "add"},
             }  # fmt: skip
-            world.tell("INTERACTION_CREATE", data, everywhere=True)  # again, as after a restart
+            there.fake.api.lose(route="callback", carried_out=False)
+            world.tell("INTERACTION_CREATE", data, everywhere=True)  # again, and it must not look like ours
             world.tell("INTERACTION_CREATE", {**data, "id": world.new_id()}, everywhere=True)  # not known
             await trio.sleep(5)
             there.fake.api.lose(route="callback")  # it was carried out all the same
@@ -230,7 +232,7 @@ def test_there_is_a_bound_and_who_is_beyond_it_is_told() -> None:
         async with bot([Command("wait", "wait", wait)]) as there:
             asked = [there.fake.world.ask("wait") for _ in range(AT_ONCE + 3)]
             await there.until(lambda: all(each.answered for each in asked), 3)
-            assert [await there.answer(each) for each in asked[AT_ONCE:]] == [FULL] * 3
+            assert [await there.answer(each) for each in asked[AT_ONCE:]] == [TEXTS["full"]] * 3
             free.set()
             assert {await there.answer(each) for each in asked[:AT_ONCE]} == {"free"}
             assert await there.use("wait") == "free"  # there is room again

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import trio
 
 from ccm.discord import Gateway, Ready, Resumed, open_gateway
-from ccm.discord._dial import Address, parse
+from ccm.discord._dial import Address, dial_tcp, parse
 from ccm.testing import simulate
 from tests.discord_client.kit import MESSAGE, ready, settings, text
 from tests.discord_client.scripted import Scripted
@@ -75,6 +77,83 @@ def test_who_cannot_show_who_he_is_hears_nothing(monkeypatch: pytest.MonkeyPatch
 def test_urls_are_taken_to_pieces(url: str, found: tuple[Any, ...]) -> None:
     address = parse(url)
     assert (address.tls, address.host, address.port, address.header, address.resource) == found
+
+
+# -- what the sockets and the websocket are told ---------------------------------------------------
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_peer_that_vanished_is_noticed_by_the_socket_too(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heartbeats end the connection; keep-alive frees the socket below it, in either case."""
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await stream.receive_some()
+
+    async def main() -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(CERTIFICATE)
+        async with trio.open_nursery() as nursery:
+            plainly = partial(trio.serve_tcp, serve, 0, host="127.0.0.1")
+            secretly = partial(trio.serve_ssl_over_tcp, serve, 0, context, host="127.0.0.1")
+            [listener] = await nursery.start(secretly if tls else plainly)
+            plain = listener.transport_listener if tls else listener
+            with trio.fail_after(20):
+                port = plain.socket.getsockname()[1]
+                stream = await dial_tcp(parse(f"{'wss' if tls else 'ws'}://localhost:{port}"))
+            below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+            assert isinstance(stream, trio.SSLStream) == tls
+            assert isinstance(below, trio.SocketStream)
+            assert below.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            await trio.aclose_forcefully(stream)
+            nursery.cancel_scope.cancel()
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    trio.run(main)
+
+
+class Asked(trio.abc.Stream):
+    """Passes everything on, and notes how much it is asked for at a time."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.asked: set[int | None] = set()
+
+    async def send_all(self, data: Any) -> None:
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        self.asked.add(max_bytes)
+        return await self.stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+def test_a_burst_is_read_in_pieces_of_64_kib() -> None:
+    """The websocket's own 4 KiB make a large READY seven times as slow."""
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            server, streams = Scripted(nursery), list[Asked]()
+
+            async def dial(address: Address) -> trio.abc.Stream:
+                streams.append(Asked(await server.dial(address)))
+                return streams[-1]
+
+            async with open_gateway(settings(), dial=dial) as gateway:
+                peer = await ready(server, gateway)
+                await peer.dispatch(MESSAGE, 2, "x" * 200_000)
+                assert await text(gateway) == "x" * 200_000
+            assert [stream.asked for stream in streams] == [{65_536}]
+            nursery.cancel_scope.cancel()
+
+    simulate(main, limit=100.0)
 
 
 # -- a peer that does not read ---------------------------------------------------------------------

@@ -12,12 +12,15 @@ import pytest
 import trio
 
 import ccm
-from ccm.discord import DiscordSettings, Moderator
+from ccm.discord import DiscordSettings, Gateway, Moderator
 from ccm.discord._requests import Requests
 from ccm.discord._rest import Rest
 from tests.discord_client.bridge_kit import Rest as Server
+from tests.discord_client.commands_kit import bot
+from tests.discord_fake.fake import CHANNEL, GUILD, open_fake
 
 pytestmark = pytest.mark.trio
+BAD = ccm.matches(r"discord\.gg/")
 
 
 @asynccontextmanager
@@ -83,3 +86,56 @@ async def test_a_message_that_is_moderated_again_counts_once() -> None:
     calls = [("DELETE", "/channels/5/messages/11"), ("POST", "/channels/5/messages")]
     assert server.calls == calls * 2
     assert len(server.texts()) == 1  # the warning has the same nonce
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_an_edit_is_moderated_like_a_new_message(restarted: bool) -> None:
+    """What was answered long ago, also by an earlier process, and is edited into what is forbidden."""
+
+    def routes(gateway: Gateway) -> ccm.Router:
+        router = ccm.Router()
+        router.route(
+            "moderation", when=BAD, priority=ccm.CRITICAL, ordered=False, answers=False, rate_limited=False,
+            edits=True,
+        )(Moderator(gateway.rest))  # fmt: skip
+
+        @router.route("chat", when=lambda message: "hello" in message.text)
+        async def chat(turn: ccm.Turn) -> str:
+            return f"re {turn.text}"
+
+        return router
+
+    async with open_fake(identify_spacing=0.0) as fake:
+        world = fake.world
+        stranger = world.user("stranger")
+        world.guilds[GUILD].members[stranger["id"]] = {"user": stranger}
+        made: list[str] = []
+        warning = "Please do not post that here."
+
+        def texts() -> list[str]:
+            return [each["content"] for each in world.messages[CHANNEL].values()]
+
+        async def greet() -> None:
+            for number in range(2):
+                made.append(world.say(f"hello {number}", author=stranger)["id"])
+                await fake.until(lambda text=f"re hello {number}": text in texts())  # type: ignore[misc]
+
+        async def turn_bad() -> None:
+            for id in made:
+                world.edit(CHANNEL, id, content="hello, come to discord.gg/abc")
+                await fake.until(lambda id=id: id not in world.messages[CHANNEL])  # type: ignore[misc]
+            await fake.until(lambda: any("members" in path for _, path, _ in world.audit))
+            await fake.until(lambda: texts().count(warning) == 2)
+
+        async with bot((), routes, fake=fake):
+            await greet()
+            if not restarted:
+                await turn_bad()
+        if restarted:
+            async with bot((), routes, fake=fake):
+                await turn_bad()
+        assert [(method, reason) for method, _, reason in world.audit] == [
+            ("DELETE", "moderation by ccm"), ("DELETE", "moderation by ccm"), ("PATCH", "moderation by ccm"),
+        ]  # fmt: skip
+        assert world.guilds[GUILD].members[stranger["id"]]["communication_disabled_until"]
+        assert [text for text in texts() if not text.startswith("re ")] == [warning, warning]

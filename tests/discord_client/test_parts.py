@@ -138,6 +138,12 @@ class InboxMachine(RuleBasedStateMachine):
             if isinstance(item, Event):
                 assert all(item.data < serial for serial in self.untold), "a gap comes too late"
 
+    @rule()
+    def take_commands(self) -> None:
+        commands = [item for item in self.waiting if getattr(item, "type", "") == "INTERACTION_CREATE"]
+        assert self.inbox.take_commands() == commands
+        self.waiting = [item for item in self.waiting if item not in commands]
+
     @invariant()
     def sound(self) -> None:
         if hasattr(self, "inbox"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ccm.discord._actions import Action, Close, Deliver, Dial, Fatal, Identify, SavedSession, Send
-from ccm.discord._models import Gap, Ready, Resumed
+from ccm.discord._models import Event, Gap, Ready, Resumed
 from ccm.discord._protocol import Protocol
 from tests.discord_client.scripted import FIRST, RESUME
 
@@ -50,7 +50,7 @@ class ProtocolMachine(RuleBasedStateMachine):
         self.resumes = 0  # in a row
         self.resumable = saved  # what the server would let us go on with
         self.sends: list[float] = []
-        self.unanswered: float | None = None  # a due heartbeat without an answer
+        self.unanswered, self.heard = 0, 0.0  # due heartbeats without an answer; when the last frame came
 
     def do(self, actions: tuple[Action, ...]) -> None:
         assert not (actions and self.closing), "after a close nothing counts"
@@ -78,13 +78,16 @@ class ProtocolMachine(RuleBasedStateMachine):
         end = self.now + step
         while self.connected and (due := self.protocol.next_deadline()) <= end:
             self.now = max(self.now, due)
-            before = self.unanswered
             actions = self.protocol.tick(self.now)
             assert actions, "a deadline that brings nothing is a busy loop"
             self.do(actions)
             if isinstance(actions[0], Send):
-                assert before is None, "a heartbeat was not answered, and another is sent"
-                self.unanswered = self.now
+                link = self.protocol._link
+                assert link is not None
+                if self.unanswered:
+                    assert self.now - self.heard <= link.interval / 4, "nobody is there, and another is sent"
+                self.unanswered += 1
+                assert self.unanswered <= 3, "so many were not answered, and another is sent"
         self.now = end
 
     @precondition(lambda self: not self.connected and isinstance(self.plan, Dial))
@@ -100,7 +103,7 @@ class ProtocolMachine(RuleBasedStateMachine):
             return
         self.protocol.opened(self.now)
         self.connected, self.closing, self.permitted, self.sessions = True, False, False, 0
-        self.sends, self.unanswered = [], None
+        self.sends, self.unanswered, self.heard = [], 0, self.now
         if not self.plan.resume:
             self.resumes, self.resumable = 0, False
 
@@ -117,7 +120,9 @@ class ProtocolMachine(RuleBasedStateMachine):
         if payload == {"op": 9, "d": False} and not self.closing:
             self.resumable = False
         if isinstance(payload, dict) and payload.get("op") in (11, 10):
-            self.unanswered = None
+            self.unanswered = 0
+        self.heard = self.now
+        self.protocol.heard(self.now)
         actions = self.protocol.receive(payload, self.now)
         if any(isinstance(action, Deliver) and isinstance(action.event, Ready) for action in actions):
             self.resumable = True
@@ -200,6 +205,48 @@ def test_heartbeats_carry_the_last_number_or_null() -> None:
     assert protocol.receive({"op": 1}, 5.0) == (Send(1, 9),)
 
 
+def beats(protocol: Protocol, *, data: float, answers: bool, until: float) -> list[float]:
+    """When heartbeats are sent if a frame comes every `data` seconds, and when the connection ends."""
+    times: list[float] = []
+    now, frame = 0.0, data
+    while now < until:
+        due = protocol.next_deadline()
+        if frame <= due:
+            now, frame = frame, frame + data
+            protocol.heard(now)
+            protocol.receive({"op": 0, "t": "X", "s": None}, now)
+            continue
+        now = due
+        (action,) = protocol.tick(now)
+        times.append(now)
+        if isinstance(action, Close):
+            break
+        if answers:
+            protocol.heard(now)
+            protocol.receive({"op": 11}, now)
+    return times
+
+
+def test_an_answer_may_stand_behind_a_burst_but_has_to_come() -> None:
+    assert beats(live(), data=1.0, answers=False, until=100.0) == [5.0, 15.0, 25.0, 35.0]
+    assert beats(live(), data=1.0, answers=True, until=50.0) == [5.0, 15.0, 25.0, 35.0, 45.0]
+
+
+def test_a_peer_that_falls_silent_after_a_heartbeat_is_left_before_the_next() -> None:
+    protocol = live()
+    protocol.tick(5.0)
+    protocol.heard(12.4)  # more than a quarter of the interval ago
+    (action,) = protocol.tick(15.0)
+    assert isinstance(action, Close)
+    protocol = live()
+    protocol.tick(5.0)
+    protocol.heard(12.5)
+    assert protocol.tick(15.0) == (Send(1, 1),)
+    protocol.receive({"op": 11}, 16.0)  # of both
+    assert protocol.tick(25.0) == (Send(1, 1),)
+    assert isinstance(protocol.tick(35.0)[0], Close)
+
+
 def test_a_second_hello_sets_a_new_rhythm_and_begins_no_session() -> None:
     protocol = live()
     protocol.tick(5.0)  # not answered
@@ -257,6 +304,50 @@ def test_replays_without_holes_are_no_gap(sequence: list[int | None]) -> None:
     found = [action.event for action in first + then + last if isinstance(action, Deliver)]
     assert not any(isinstance(event, Gap) for event in found)
     assert Resumed(1) in found
+
+
+def gaps(actions: tuple[Action, ...]) -> list[Gap]:
+    return [
+        action.event for action in actions if isinstance(action, Deliver) and isinstance(action.event, Gap)
+    ]
+
+
+def test_numbers_that_are_left_out_while_a_session_is_live_are_told_in_their_place() -> None:
+    protocol = live()
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 2}, 1.0)) == []
+    actions = protocol.receive({"op": 0, "t": "A", "s": 5}, 1.0)
+    gap, event = (action.event for action in actions if isinstance(action, Deliver))
+    assert gap == Gap("hole", 2, 2)
+    assert isinstance(gap, Gap)
+    assert isinstance(event, Event)
+    assert (gap.seq, gap.session, event.seq) == (3, event.session, 5)
+    # What comes late or again, and what has no number, leaves no hole.
+    assert not any(gaps(protocol.receive({"op": 0, "t": "A", "s": seq}, 1.0)) for seq in (4, 5, None, 6))
+    assert gaps(protocol.receive({"op": 0, "s": 8}, 1.0)) == [Gap("hole", 1, 1)]  # also without a name
+    assert protocol.holes == 3
+
+
+def test_what_cannot_be_read_is_told_once() -> None:
+    protocol = live()
+    told = [*protocol.undecodable(1.0), *protocol.undecodable(1.0)]
+    assert gaps(tuple(told)) == [Gap("undecodable", 1, 1)] * 2
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 5}, 1.0)) == [Gap("hole", 1, 1)]
+    protocol.undecodable(1.0)  # no event, as the next number shows
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 6}, 1.0)) == []
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 8}, 1.0)) == [Gap("hole", 1, 1)]
+    assert protocol.holes == 2
+
+
+def test_numbers_before_there_is_a_session_leave_no_hole() -> None:
+    protocol = Protocol(token="t", intents=1, url=FIRST, random=lambda: 0.5)
+    protocol.opened(0.0)
+    protocol.receive(HELLO, 0.0)
+    for seq in (1, 5, 9):
+        assert gaps(protocol.receive({"op": 0, "t": "A", "s": seq}, 0.0)) == []
+    protocol.identify(0.0)
+    protocol.undecodable(0.0)  # of no session, so it explains no hole in one
+    assert gaps(protocol.receive(ready(20), 0.0)) == []
+    assert gaps(protocol.receive({"op": 0, "t": "A", "s": 22}, 0.0)) == [Gap("hole", 1, 1)]
 
 
 def test_heartbeats_that_are_asked_for_leave_room_for_those_that_are_due() -> None:

@@ -62,7 +62,7 @@ def run(server: Server, program: Callable[[Rest], Awaitable[Any]], **more: Any) 
                 return await program(rest)
             finally:
                 rest.requests.limits._check()
-                assert rest.requests._room.borrowed_tokens == 0
+                assert not any(room.borrowed_tokens for room in rest.requests._rooms)
                 assert not rest.requests._lines
 
     return simulate(main)

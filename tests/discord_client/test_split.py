@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ WORDS = st.sampled_from(
         "\t",
     ]
 )
-TEXTS = st.lists(WORDS, max_size=60).map("".join)
+TEXTS = st.one_of(st.lists(WORDS, max_size=60), st.lists(WORDS, min_size=20, max_size=60)).map("".join)
 LIMITS = st.integers(100, 400)
 
 
@@ -40,19 +42,37 @@ def test_every_part_fits_and_its_code_blocks_are_closed(text: str, limit: int) -
         assert part.count("```") % 2 == 0
 
 
+def reopened(before: str) -> str:
+    """What a part begins with: the fence of the block that is open after `before`, or nothing."""
+    blocks = before.split("```")
+    if len(blocks) % 2:
+        return ""
+    language = re.match(r"[A-Za-z0-9_+.#-]{0,30}\n", blocks[-1])
+    return "```" + (language[0] if language else "\n")
+
+
 @given(TEXTS, LIMITS)
 def test_nothing_is_lost(text: str, limit: int) -> None:
-    at = 0
+    """The parts, without the fences that were added, are the text: each character, in its place."""
+    parts = iter(split(text, limit))
+    whole = ""
     for piece in pieces(text, limit):
-        assert piece.start == at
-        assert piece.end > at
-        at = piece.end
-        assert piece.opening == "" or (piece.opening.startswith("```") and piece.opening.endswith("\n"))
-        assert piece.closing in ("", "```", "\n```")
-    assert at == len(text)
-    kept = "".join("".join(split(text, limit)).replace("`", "").split())
-    assert kept.startswith("".join(text[:1].replace("`", "").split()))
-    assert sum(map(len, split(text, limit))) >= len("".join(text.split()))
+        assert piece.start == len(whole) < piece.end
+        stretch = text[piece.start : piece.end]
+        if stretch.strip():  # what would be a blank message is left out
+            opening, part = reopened(whole), next(parts)
+            assert part.startswith(opening)
+            part = part.removeprefix(opening)
+            if reopened(text[: piece.end]):
+                assert part.endswith("```")
+                part = part.removesuffix("```")
+                if not stretch.endswith("\n"):
+                    assert part.endswith("\n")
+                    part = part.removesuffix("\n")
+            stretch = part
+        whole += stretch
+    assert next(parts, None) is None
+    assert whole == text
 
 
 @given(TEXTS, LIMITS)

@@ -14,6 +14,12 @@ from .rules import Faults
 RECEIVE: Final = 65_536
 
 
+async def _hold(faults: Faults, method: str, target: str) -> None:
+    await trio.sleep(faults.rest_latency)
+    while any(part in f"{method} {target}" for part in faults.held):  # noqa: ASYNC110  # a plain switch
+        await trio.sleep(1 / 64)
+
+
 async def serve_http(api: Api, faults: Faults, stream: trio.abc.Stream) -> None:
     """Answer the requests of one connection."""
     async with stream:
@@ -23,7 +29,7 @@ async def serve_http(api: Api, faults: Faults, stream: trio.abc.Stream) -> None:
                 request = await _request(connection, stream)
                 if request is None:
                     return
-                await trio.sleep(faults.rest_latency)
+                await _hold(faults, request.method, request.target)
                 reply = api.answer(request, trio.current_time())
                 await trio.sleep(reply.delay)
                 if reply.lost:
@@ -94,9 +100,13 @@ class InMemory(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         body = await request.aread()
-        await trio.sleep(self._faults.rest_latency)
         headers = {name.lower(): value for name, value in request.headers.items()}
         told = Request(request.method, request.url.raw_path.decode(), headers, body)
+        try:
+            with trio.fail_after(request.extensions["timeout"]["read"]):
+                await _hold(self._faults, told.method, told.target)
+        except trio.TooSlowError:
+            raise httpx2.ReadTimeout("no answer", request=request) from None
         reply = self._api.answer(told, trio.current_time())
         assert not reply.delay, "only connections can be late, or cut; see `wire`"
         assert not reply.cut, "only connections can be late, or cut; see `wire`"

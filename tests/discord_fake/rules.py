@@ -99,6 +99,7 @@ class Faults:
         corrupt: so many of the next frames are broken (not JSON; with compression, no stream).
         dead: hosts, `"gateway"` or `"resume"`, that hang up before the handshake.
         silent: hosts that take a connection and never answer.
+        held: requests whose method and path contain one of these texts are not answered until it is gone.
         gateway_latency, rest_latency: added to each frame and to each answer.
     """
 
@@ -112,5 +113,6 @@ class Faults:
     corrupt: int = 0
     dead: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
     gateway_latency: float = 0.0
     rest_latency: float = 0.0

@@ -171,4 +171,4 @@ class Disk(Storage):
 
 
 def _rank(operation: Operation) -> int:
-    return 0 if type(operation) is Accept else 1 if type(operation) is Settle else 2
+    return 0 if isinstance(operation, Accept) else 1 if isinstance(operation, Settle) else 2

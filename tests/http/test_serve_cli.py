@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -69,7 +70,7 @@ def test_the_built_in_responder_answers_and_remembers_across_restarts(tmp_path: 
         assert again["reply"] == "You told me that it is Ada."
         assert again["event"] == "resumed"
         assert server.stop(signal.SIGINT) == 0
-    with sqlite3.connect(tmp_path / "ccm.db") as file:
+    with contextlib.closing(sqlite3.connect(tmp_path / "ccm.db")) as file:
         assert file.execute("pragma integrity_check").fetchone() == ("ok",)
 
 

@@ -9,11 +9,14 @@ MISSED_TESTS = (f"{FOLDER}/test_bridge_missed.py",)
 BRIDGE_TESTS = (f"{FOLDER}/test_bridge.py",)
 REST_TESTS = (f"{FOLDER}/test_rest.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
+EARLIER_TESTS = (f"{FOLDER}/test_bridge_earlier.py",)
 RESTART_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
+REVOKED_TESTS = ("tests/discord_fake/test_revoked.py",)
 
 BRIDGE = "discord/_bridge.py"
 MISSED = "discord/_missed.py"
 REPLIES = "discord/_replies.py"
+EARLIER = "discord/_earlier.py"
 
 BRIDGE_BUGS = (
     Mutant(
@@ -117,8 +120,73 @@ BRIDGE_BUGS = (
         BRIDGE_TESTS,
     ),
     Mutant(
+        "a reply of an earlier process stays", "bridge", BRIDGE,
+        "            if unknown and heard.channel:\n", "            if False:\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "only the first part of an earlier reply goes", "bridge", EARLIER,
+        "                left = [part.strip() for part in parts[1:]]\n", "                left = []\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "whatever the bot said goes with an earlier reply", "bridge", EARLIER,
+        "            elif left and not said.reply_to and said.content.strip() == left[0]:\n",
+        "            elif left:\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "a reply to several goes with one of them", "bridge", EARLIER,
+        "            if change is not Change.RETRACTED:\n", "            if change is Change.UNKNOWN:\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
+        "what people say goes with a reply", "bridge", EARLIER,
+        "            if said.author.id != me:\n", "            if False:\n",
+        EARLIER_TESTS,
+    ),
+    Mutant(
         "typing goes on where it was refused", "bridge", "discord/_indicator.py",
         "        if channel in self._due:\n            self._due[channel] = now + PAUSE\n", "",
         MISSED_TESTS,
+    ),
+    Mutant(
+        "a bot whose token was revoked stays", "bridge", "discord/_gateway.py",
+        "            request = await self.rest.requests.refused()\n",
+        "            request = \"\"\n            await trio.sleep_forever()\n",
+        REVOKED_TESTS,
+    ),
+    Mutant(
+        "a backfill that found the token revoked counts as done", "bridge", "discord/_errors.py",
+        "    return 400 <= error.status < 500 and error.status != 401\n",
+        "    return 400 <= error.status < 500\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a delivery that finds the token revoked is a failed one", "bridge", "discord/_errors.py",
+        "    return Busy(LONGEST_WAIT) if error.status == 401 else None\n", "    return None\n",
+        REVOKED_TESTS,
+    ),
+    Mutant(
+        "a delivery is tried too often while requests are held back", "bridge", "discord/_errors.py",
+        "        return Busy(min(max(error.retry_after, 0.0), LONGEST_WAIT))\n",
+        "        return Busy(min(max(error.retry_after, 0.0), 60.0))\n",
+        REVOKED_TESTS,
+    ),
+    Mutant(
+        "a message that waits for room keeps a bot whose token was revoked", "bridge", BRIDGE,
+        "        listening.deadline = trio.current_time() + LAST\n", "        pass\n",
+        REVOKED_TESTS,
+    ),
+    Mutant(
+        "a session ends because the token was revoked", "bridge", "discord/_gateway.py",
+        "            self._leave()\n\n    def _leave",
+        "            [shard.stop(NORMAL) for shard in self._shards.values()]\n\n    def _leave",
+        REVOKED_TESTS,
+    ),
+    Mutant(
+        "a moderation fails because the token was revoked", "bridge", "discord/_moderation.py",
+        "            raise held_back(error) or error\n", "            raise error\n",
+        REVOKED_TESTS,
     ),
 )  # fmt: skip

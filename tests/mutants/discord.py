@@ -6,6 +6,7 @@ from .mutant import Mutant
 
 FOLDER = "tests/discord_client"
 PROTOCOL_TESTS = (f"{FOLDER}/test_protocol.py",)
+BURST_TESTS = ("tests/discord_fake/test_burst.py::test_an_answer_behind_a_burst_is_waited_for",)
 GATEWAY_TESTS = (f"{FOLDER}/test_gateway.py",)
 LIMIT_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
 BUCKET_TESTS = (f"{FOLDER}/test_buckets.py",)
@@ -14,6 +15,8 @@ SPLIT_TESTS = (f"{FOLDER}/test_split.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
 MODERATION_TESTS = (f"{FOLDER}/test_moderation.py",)
 COMMAND_TESTS = (f"{FOLDER}/test_commands.py",)
+WORDING_TESTS = (f"{FOLDER}/test_command_wording.py",)
+AT_ONCE_TESTS = (f"{FOLDER}/test_commands_at_once.py",)
 STANDARD_TESTS = (f"{FOLDER}/test_standard_commands.py",)
 CHAOS_TESTS = ("tests/discord_fake/test_chaos.py",)
 
@@ -28,13 +31,36 @@ STANDARD = "discord/_standard_commands.py"
 DISCORD = (
     Mutant(
         "a zombie connection is kept", "discord", PROTOCOL,
-        "        if not link.acked:\n            return self._close",
-        "        if False:\n            return self._close",
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if False:\n",
         PROTOCOL_TESTS,
     ),
     Mutant(
+        "an answer behind a burst is taken for none", "discord", PROTOCOL,
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if True:\n",
+        (*PROTOCOL_TESTS, *BURST_TESTS),
+    ),
+    Mutant(
+        "who sends but never answers is kept", "discord", PROTOCOL,
+        "            if not coming or link.unanswered >= UNANSWERED:\n",
+        "            if not coming:\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "what came long ago is taken for a sign of life", "discord", PROTOCOL,
+        "coming = now - link.heard <= SILENCE * link.interval",
+        "coming = now - link.heard <= link.interval",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "frames are no sign of life", "discord", SHARD,
+        "        protocol.heard(now)\n", "",
+        BURST_TESTS,
+    ),
+    Mutant(
         "an old heartbeat condemns the next connection", "discord", PROTOCOL,
-        "        link.beat = now + link.interval * self._random()\n        link.acked = True\n",
+        "        link.beat = now + link.interval * self._random()\n        link.unanswered = 0\n",
         "        link.beat = now + link.interval * self._random()\n",
         PROTOCOL_TESTS,
     ),
@@ -55,7 +81,7 @@ DISCORD = (
     ),
     Mutant(
         "holes of a replay go unnoticed", "discord", PROTOCOL,
-        "        if link.phase == \"resume\" or link.checking:\n", "        if link.checking:\n",
+        "not (self._session_id or link.phase == \"live\"):\n", "link.phase != \"live\":\n",
         GATEWAY_TESTS,
     ),
     Mutant(
@@ -111,6 +137,16 @@ DISCORD = (
         (f"{FOLDER}/test_dial.py",),
     ),
     Mutant(
+        "a socket whose peer vanished is kept", "discord", "discord/_dial.py",
+        "    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
+        "a burst is read in crumbs", "discord", SHARD,
+        "                    receive_buffer_size=RECEIVE_BYTES,\n", "",
+        (f"{FOLDER}/test_dial.py",),
+    ),
+    Mutant(
         "a bomb is unpacked", "discord", "discord/_inflate.py",
         "            text = self._context.decompress(data, self._limit)\n        except zlib.error",
         "            text = self._context.decompress(data)\n        except zlib.error",
@@ -160,6 +196,12 @@ DISCORD = (
         SPLIT_TESTS,
     ),
     Mutant(
+        "a character is lost at each cut", "discord", "discord/_split.py",
+        "        piece.opening + text[piece.start : piece.end] + piece.closing\n",
+        "        piece.opening + text[piece.start : piece.end - (piece.end < len(text))] + piece.closing\n",
+        (f"{FOLDER}/test_split.py::test_nothing_is_lost",),
+    ),
+    Mutant(
         'a resumed session forgets its number', "discord", 'discord/_protocol.py',
         '"session_id": self._session_id, "seq": self.seq}',
         '"session_id": self._session_id, "seq": 0}',
@@ -178,10 +220,14 @@ DISCORD = (
         CHAOS_TESTS,
     ),
     Mutant(
-        'the end of a replay is not checked', "discord", 'discord/_protocol.py',
-        '        link.checking = True  #',
-        '        link.checking = False  #',
-        CHAOS_TESTS,
+        "what is left out of a live session goes unnoticed", "discord", PROTOCOL,
+        "not (self._session_id or link.phase == \"live\"):\n", "link.phase != \"resume\":\n",
+        PROTOCOL_TESTS,
+    ),
+    Mutant(
+        "what cannot be read is told twice", "discord", PROTOCOL,
+        "max(missing - link.unread, 0), 0 ", "missing, 0 ",
+        PROTOCOL_TESTS,
     ),
     Mutant(
         'a payload that cannot be read goes unnoticed', "discord", 'discord/_protocol.py',
@@ -191,8 +237,8 @@ DISCORD = (
     ),
     Mutant(
         'a dead peer is never suspected', "discord", 'discord/_protocol.py',
-        '        link.acked = False\n',
-        '        link.acked = True\n',
+        '        link.unanswered += 1\n',
+        '        link.unanswered = 0\n',
         CHAOS_TESTS,
     ),
     Mutant(
@@ -227,9 +273,10 @@ DISCORD = (
     Mutant(
         "a command is announced when it is done", "discord", COMMANDING,
         "        await self._announce(interaction, command.hidden)\n"
-        "        text = await self._call(command, Invocation(interaction, manager, arguments))\n",
+        "        text = await self._call(",
         "        text = await self._call(command, Invocation(interaction, manager, arguments))\n"
-        "        await self._announce(interaction, command.hidden)\n",
+        "        await self._announce(interaction, command.hidden)\n"
+        "        _ = (",
         COMMAND_TESTS,
     ),
     Mutant(
@@ -239,16 +286,49 @@ DISCORD = (
         COMMAND_TESTS,
     ),
     Mutant(
-        "what an earlier process did is done again", "discord", COMMANDING,
-        " or snowflake_time(interaction.id) < self._since",
-        "",
-        COMMAND_TESTS,
+        "what an earlier process did is done again by a slow clock", "discord", COMMANDING,
+        "ours = error.repeated and snowflake_time",
+        "ours = snowflake_time",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "what an earlier process did is done again after a lost answer", "discord", COMMANDING,
+        "ours = error.repeated and snowflake_time(interaction.id) >= self._since",
+        "ours = error.repeated",
+        AT_ONCE_TESTS,
     ),
     Mutant(
         "a command whose announcement got no answer is not carried out", "discord", COMMANDING,
-        "            if error.code != ACKNOWLEDGED or",
-        "            if error.code or",
+        "            if error.code != ACKNOWLEDGED or not ours:",
+        "            if True:",
         COMMAND_TESTS,
+    ),
+    Mutant(
+        "commands wait in line with messages", "discord", "discord/_bridge.py",
+        "        async for item in self._gateway:\n",
+        "        self._gateway.divert(None)\n"
+        "        async for item in self._gateway:\n"
+        "            if isinstance(item, Event):\n"
+        "                self._commanded(item)\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "commands that came before the bridge wait in line", "discord", "discord/_gateway.py",
+        "            for event in self._inbox.take_commands():\n",
+        "            for event in ():\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "requests that hang hold up commands", "discord", "discord/_requests.py",
+        "        return self._rooms[2 if route.urgent else route.exempt]\n",
+        "        return self._rooms[0]\n",
+        AT_ONCE_TESTS,
+    ),
+    Mutant(
+        "commands wait until others find out that discord works", "discord", "discord/_requests.py",
+        "probe = None if route.urgent else self.breaker.ask(now)",
+        "probe = self.breaker.ask(now)",
+        AT_ONCE_TESTS,
     ),
     Mutant(
         "only the beginning of a long answer is shown", "discord", COMMANDING,
@@ -287,6 +367,24 @@ DISCORD = (
         COMMAND_TESTS,
     ),
     Mutant(
+        "refusals of commands are always in english", "discord", COMMANDING,
+        "        text = self._wording(answer, interaction)\n",
+        "        text = friendly_answer(answer, interaction)\n",
+        WORDING_TESTS,
+    ),
+    Mutant(
+        "answers of commands are always in english", "discord", COMMANDING,
+        "Invocation(interaction, manager, arguments, self._wording)",
+        "Invocation(interaction, manager, arguments)",
+        WORDING_TESTS,
+    ),
+    Mutant(
+        "a refusal without words ends the bot", "discord", COMMANDING,
+        "        first, *_ = split(sendable(text)) or split(friendly_answer(answer, interaction))\n",
+        "        first = text\n",
+        WORDING_TESTS,
+    ),
+    Mutant(
         "a load test stays in the storage", "discord", STANDARD,
         "        await kept.forget(message.user)",
         "        await trio.lowlevel.checkpoint()",
@@ -303,6 +401,12 @@ DISCORD = (
         "        await kept.pause(key, by=who)",
         "        await trio.lowlevel.checkpoint()",
         STANDARD_TESTS,
+    ),
+    Mutant(
+        "an edit of what is known no more is not moderated", "discord", "discord/_hearing.py",
+        "    whole = None if said is None else said.message\n",
+        "    whole = None\n",
+        MODERATION_TESTS,
     ),
     Mutant(
         "who goes on is not silenced", "discord", MODERATION,

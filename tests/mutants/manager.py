@@ -29,8 +29,8 @@ MANAGER = (
     ),
     Mutant(
         "order decided after an await", "G2 trap 1", "_manager.py",
-        "        await checkpoint_if_cancelled()\n        found = self._begin(message, asked=False)\n",
-        "        await cancel_shielded_checkpoint()\n        found = self._begin(message, asked=False)\n",
+        "        await checkpoint_if_cancelled()\n        found = self._accept(message, self._now(),",
+        "        await cancel_shielded_checkpoint()\n        found = self._accept(message, self._now(),",
         (ASKING, ORDER),
     ),
     Mutant(

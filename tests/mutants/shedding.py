@@ -194,7 +194,7 @@ SHEDDING_AND_TENANTS = (
     Mutant(
         "stop forgets who waits at the door",
         "trap 8",
-        "_manager.py",
+        "_corrections.py",
         "dismissed = self._intake.line.dismiss(conversation, self._now())",
         "dismissed = 0",
         ("tests/turns/test_stop.py",),

@@ -7,6 +7,7 @@ from .mutant import Mutant
 SIMULATION = "tests/faults/test_simulation.py"
 DURABLE = "tests/storage/test_durable.py"
 OUTBOX = "tests/storage/test_outbox.py"
+TAKEN_BACK = "tests/storage/test_taken_back.py"
 CRASH = "tests/faults/test_crash.py"
 WRITING = "tests/storage/test_writing.py"
 GIVEN_BACK = "tests/storage/test_given_back.py"
@@ -19,6 +20,21 @@ WRITER = "storage/_sqlite_write.py"
 SQLITE = "storage/_sqlite.py"
 
 STORAGE = (
+    Mutant(
+        "what an earlier process answered is taken back on the front end alone", "G11", "_durable.py",
+        "        await self.journal.call(Retract(turn_id, part))\n", "",
+        (TAKEN_BACK,),
+    ),
+    Mutant(
+        "a live session remembers what was taken back", "G11", "_durable.py",
+        "            session.history.take_out(turn_id, part)\n", "            pass\n",
+        (TAKEN_BACK,),
+    ),
+    Mutant(
+        "a turn of several goes with one of them", "G11", "_durable.py",
+        "        whole = sum(line.turn_id == turn_id for line in said) == 1\n", "        whole = True\n",
+        (TAKEN_BACK,),
+    ),
     Mutant(
         "accepted before it is written", "G9", INBOX,
         "        self._journal.put(pending)\n        return pending\n",
@@ -76,7 +92,7 @@ STORAGE = (
     ),
     Mutant(
         "given back at another time than it was counted", "rate limit", INBOX,
-        "give_back(pending.message, pending.at)",
+        "give_back(pending.message, pending.arrived)",
         "give_back(pending.message, self._dispatcher.now())",
         (GIVEN_BACK,),
     ),

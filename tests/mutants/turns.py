@@ -9,6 +9,7 @@ BUSY = "tests/core/test_busy.py"
 PAIRWISE = "tests/turns/test_pairwise.py"
 ROUTER = "tests/turns/test_default_router.py"
 CONTEXT = "tests/turns/test_context.py"
+EDITS = "tests/turns/test_edits.py"
 GATHER = "tests/turns/test_gather.py"
 SERVICES_FAILING = "tests/turns/test_services_failing.py"
 
@@ -110,6 +111,24 @@ TURNS = (
         (PAIRWISE,),
     ),
     Mutant(
+        "side routes do not hear of an edit", "edit", "_corrections.py",
+        "            self._intake.accept_edit(known.replace(text=text), self._now())\n",
+        "            pass\n",
+        (EDITS,),
+    ),
+    Mutant(
+        "side routes that do not want edits get them", "edit", "_intake.py",
+        "if route.edits and (route.when is None",
+        "if not route.answers and (route.when is None",
+        (EDITS,),
+    ),
+    Mutant(
+        "a message that is shown anew is moderated again", "edit", "_corrections.py",
+        "if known is not None and (record is None or known.text != text):",
+        "if known is not None:",
+        (EDITS,),
+    ),
+    Mutant(
         "an edit changes nothing", "edit", CHANGES,
         "        record.message = record.message.replace(text=text)\n",
         "",
@@ -156,8 +175,8 @@ TURNS = (
     # -- routes ----------------------------------------------------------------------------------
     Mutant(
         "a flood passes by moderation", "trap 18", ROUTES,
-        "                rate_limited=False,\n            )(moderation)",
-        "                rate_limited=True,\n            )(moderation)",
+        "                rate_limited=False, edits=True,\n",
+        "                rate_limited=True, edits=True,\n",
         (ROUTER,),
     ),
     Mutant(

@@ -46,6 +46,7 @@ class Route:
     busy: OnBusy = OnBusy.ENQUEUE
     settle: float = 0.0
     max_settle: float = 5.0
+    edits: bool = False
 
     def priority_of(self, message: Message, look_up: Callable[[str], Any]) -> Priority:
         """The class of a turn for `message`: its own, or what the route says of it and its session.
@@ -77,7 +78,7 @@ class Router:
         priority: Priority | PriorityRule = Priority.NORMAL, ordered: bool = True, answers: bool = True,
         timeout: float | None = None, retry: RetryPolicy | None = None, max_wait: float | None = None,
         rate_limited: bool = True, fallback: Handler | None = None, busy: OnBusy | None = None,
-        settle: float | None = None, max_settle: float | None = None,
+        settle: float | None = None, max_settle: float | None = None, edits: bool = False,
     ) -> Callable[[H], H]:  # fmt: skip
         """Decorator that adds an async handler under `name`.
 
@@ -95,6 +96,7 @@ class Router:
             busy: what a message meets in a busy conversation; None takes `Config.on_busy`.
             settle: quiet seconds before a merged turn starts, >= 0; None takes `Config.settle`.
             max_settle: seconds after which it starts anyway, >= 0; None takes `Config.max_settle`.
+            edits: True gives a side route a turn also when a message is given a new text that matches.
 
         Raises:
             ValueError: the name is taken or a value is out of range.
@@ -111,6 +113,8 @@ class Router:
                 raise refuse(field, value, "seconds >= 0 or None")
         if retry is not None and not isinstance(retry, RetryPolicy):
             raise refuse("retry", retry, "a RetryPolicy or None")
+        if edits and answers:
+            raise refuse("edits", edits, "False for an answering route: its turn starts again by itself")
         if when is not None and (not callable(when) or inspect.iscoroutinefunction(when)):
             raise TypeError(f"when must be a plain function of a message, got {when!r}; see ccm.matches")
         if not callable(priority):
@@ -121,6 +125,7 @@ class Router:
             "when": when, "priority": priority, "ordered": ordered, "answers": answers, "timeout": timeout,
             "retry": retry, "max_wait": max_wait, "rate_limited": rate_limited, "fallback": fallback,
             "busy": None if busy is None else check_on_busy(busy), "settle": settle, "max_settle": max_settle,
+            "edits": edits,
         }  # fmt: skip
 
         def add(handler: H) -> H:
@@ -141,7 +146,7 @@ class Router:
         Three routes, to which more may be added:
 
         - "moderation" gets what matches `violations`, CRITICAL, even while the conversation is busy, and
-          whatever the rate limit says: nobody escapes it by flooding.
+          whatever the rate limit says: nobody escapes it by flooding, nor by editing what was harmless.
         - "chat" answers everything, in order: HIGH what mentions somebody, asks or has one of `keywords`,
           else NORMAL. A violation makes its answer no more urgent.
         - "analytics" gets everything that is not refused by the rate limit, LOW, and is the first to be shed.
@@ -166,7 +171,7 @@ class Router:
             bad = matches("|".join(f"(?:{pattern})" for pattern in patterns))
             router.route(
                 "moderation", when=bad, priority=Priority.CRITICAL, ordered=False, answers=False,
-                rate_limited=False,
+                rate_limited=False, edits=True,
             )(moderation)  # fmt: skip
         urgency = by_content(violation=None, keywords=keywords)
         router.route("chat", priority=urgency, fallback=fallback)(chat)

@@ -113,19 +113,21 @@ class Manager:
             except over:
                 return
 
-    async def edit(self, message_id: str, text: str, *, tenant: str = "") -> Change:
+    async def edit(
+        self, message_id: str, text: str, *, tenant: str = "", whole: Message | None = None
+    ) -> Change:
         """Give a message a new text (see `ccm.ConversationManager.edit`)."""
 
         async def edit() -> Change:
-            return await self.trio.edit(message_id, text, tenant=tenant)
+            return await self.trio.edit(message_id, text, tenant=tenant, whole=whole)
 
         return await self._bridge.to_trio(edit)
 
-    async def retract(self, message_id: str, *, tenant: str = "") -> Change:
+    async def retract(self, message_id: str, *, tenant: str = "", conversation: str = "") -> Change:
         """Take a message back (see `ccm.ConversationManager.retract`)."""
 
         async def retract() -> Change:
-            return await self.trio.retract(message_id, tenant=tenant)
+            return await self.trio.retract(message_id, tenant=tenant, conversation=conversation)
 
         return await self._bridge.to_trio(retract)
 

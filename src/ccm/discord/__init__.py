@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import FunctionType as _FunctionType
 
 from ._bridge import Bridge
+from ._command_wording import Answer, Tested, friendly_answer
 from ._commands import MANAGE_GUILD, Command, Invocation, Option
 from ._errors import DiscordError, GatewayClosed, IdentifyRefused, RestError, RestStopped
 from ._gateway import Gateway, GatewayStatistics, open_gateway
@@ -39,6 +40,7 @@ __all__ = [
     "STANDARD_COMMANDS",
     "STOP",
     "TEST_CONCURRENT",
+    "Answer",
     "Bridge",
     "ChatMessage",
     "Command",
@@ -61,9 +63,11 @@ __all__ = [
     "RestError",
     "RestStopped",
     "Resumed",
+    "Tested",
     "User",
     "addressed",
     "friendly",
+    "friendly_answer",
     "new_nonce",
     "open_gateway",
     "open_rest",

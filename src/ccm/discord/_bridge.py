@@ -9,15 +9,19 @@ from typing import Final, final
 import trio
 
 from ccm import _events as events
+from ccm._changes import Change
 from ccm._errors import Draining, Duplicate, Outcome, Reason, Rejected, StorageError, Superseded
 from ccm._manager import ConversationManager
 from ccm._message import Message, Reply
 from ccm._outcome import Cancelled, Merged, Replied
 from ccm._receipt import Receipt
 
+from ._command_wording import AnswerWording, friendly_answer
 from ._commanding import Commands
 from ._commands import Command
 from ._draft import nonce_of
+from ._earlier import Earlier
+from ._errors import TOKEN, GatewayClosed, RestError, as_closed
 from ._gateway import Gateway
 from ._hearing import Commanded, Deleted, Edited, Guild, Said, channel_of, hear
 from ._inbox import Item
@@ -32,6 +36,8 @@ BUFFER: Final = 10_000
 ASIDE: Final = 100
 RETRACTION: Final = 1.0
 """Seconds that the next event waits for the cleanup of a turn whose message was deleted."""
+LAST: Final = 5.0
+"""Seconds for what has come before the token was refused: the manager may have no room, or a slow disk."""
 STORING: Final = (0.1, 0.5, 2.0)
 """Seconds between attempts to have a message accepted while the storage fails."""
 log = logging.getLogger("ccm.discord")
@@ -50,6 +56,8 @@ class Bridge:
     A message's conversation is its thread or channel, its tenant the guild ("" in a private chat), its id
     Discord's. An event counts as handled once its message is accepted, which with a storage means durable.
 
+    Commands do not wait in line with messages: each is taken up when it comes, and counts as handled then.
+
     Args:
         gateway: open; with `DiscordSettings(acknowledge=True)`, a crash loses no event.
         wording: called as `wording(outcome, message)` for the text about an outcome that is no reply, "" for
@@ -58,6 +66,8 @@ class Bridge:
         max_age: seconds; older messages are not backfilled.
         merged: reaction on a message that is answered together with another one; "" for none.
         commands: slash commands; Discord is told of them, in place of those it knew. Without any, it is not.
+        command_wording: called as `command_wording(answer, interaction)` for what commands say; like
+            `wording` it must not raise.
 
     Attributes:
         ignored: messages that the manager does not take because they are not valid.
@@ -66,6 +76,7 @@ class Bridge:
     def __init__(
         self, gateway: Gateway, *, wording: Callable[[Outcome, Message], str] = friendly, every: float = 1.0,
         max_age: float = 900.0, merged: str = "✅", commands: Sequence[Command] = (),
+        command_wording: AnswerWording = friendly_answer,
     ) -> None:  # fmt: skip
         for name, value, low in (("every", every, 0.5), ("max_age", max_age, 0.0)):
             if not isinstance(value, (int, float)) or not low <= value < float("inf"):
@@ -76,7 +87,8 @@ class Bridge:
         self._merged = merged
         self._aside = Aside(ASIDE)
         self._replies = Replies(gateway.rest, self._aside, every)
-        self._commands = Commands(commands, gateway.rest, self._aside)
+        self._earlier = Earlier(gateway.rest, self._aside, self._replies)
+        self._commands = Commands(commands, gateway.rest, command_wording)
         self._notices = Notices()
         self._missed = Missed(gateway, max_age, self._said)
         self._live: dict[int, Receipt] = {}
@@ -99,26 +111,25 @@ class Bridge:
     async def run(self, manager: ConversationManager) -> None:
         """Serve until cancelled, or until the gateway ends with an error.
 
+        After a 401 the gateway leaves, and this ends with `GatewayClosed` (4004) once what had come by then
+        is accepted, after 5 seconds at most. Leaving the manager's block then drains it as ever; with a
+        storage, what was accepted and not delivered is delivered by the next process.
+
         Raises:
             DiscordError: as the gateway's loop does; or Discord cannot be asked who the bot is.
+            GatewayClosed: with code 4004, the token was reset or revoked.
             StorageError: what was said lately cannot be read.
         """
         self._manager = manager
-        self._me = (await self._rest.me()).id
-        await self._missed.recall(manager, self._me)
         error: BaseException
         try:
             async with trio.open_nursery() as nursery:
                 self._aside.use(nursery)
                 self._commands.use(nursery)
-                await nursery.start(self._follow)
-                nursery.start_soon(self._replies.show)
-                nursery.start_soon(self._replies.show_typing)
-                nursery.start_soon(self._commands.register)
-                nursery.start_soon(self._missed.catch_up)
-                async for item in self._gateway:
-                    if await self._take(item):
-                        self._gateway.handled(item)
+                try:
+                    await self._serve(nursery)
+                finally:
+                    self._gateway.divert(None)  # while the nursery still takes tasks
         except BaseExceptionGroup as group:
             # The nursery wraps even a single error; whoever runs the bridge should see their own.
             if len(group.exceptions) > 1:
@@ -129,7 +140,40 @@ class Bridge:
             self._commands.use(None)
         raise error
 
+    async def _serve(self, nursery: trio.Nursery) -> None:
+        # First of all: who has used a command waits 3 s at most, and what follows may take longer.
+        self._gateway.divert(self._commanded)
+        try:
+            self._me = (await self._rest.me()).id
+        except RestError as refusal:
+            raise as_closed(refusal) from refusal
+        await self._missed.recall(self._manager, self._me)
+        await nursery.start(self._follow)
+        nursery.start_soon(self._replies.show)
+        nursery.start_soon(self._replies.show_typing)
+        nursery.start_soon(self._commands.register)
+        nursery.start_soon(self._missed.catch_up)
+        with trio.CancelScope() as listening:
+            nursery.start_soon(self._mind_the_token, listening)
+            await self._listen()
+        raise GatewayClosed(TOKEN, await self._rest.requests.refused())
+
     # -- from Discord ----------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        async for item in self._gateway:
+            if await self._take(item):
+                self._gateway.handled(item)
+
+    async def _mind_the_token(self, listening: trio.CancelScope) -> None:
+        """The gateway ends by itself, but a message that waits for room keeps its error from being read."""
+        await self._rest.requests.refused()
+        listening.deadline = trio.current_time() + LAST
+
+    def _commanded(self, event: Event) -> None:
+        heard = hear(event.type, event.data, self._me)
+        if isinstance(heard, Commanded):
+            self._commands.take(heard.interaction, self._manager)
 
     async def _take(self, item: Item) -> bool:
         """Do what an item asks for; returns whether it is handled."""
@@ -146,12 +190,12 @@ class Bridge:
         if isinstance(heard, Edited):
             await self._edited(heard)
         elif isinstance(heard, Deleted):
-            for id in heard.ids:
-                await self._deleted(id, heard.tenant)
+            unknown = [id for id in heard.ids if await self._deleted(id, heard.tenant) is Change.UNKNOWN]
+            if unknown and heard.channel:
+                where = heard.channel, heard.tenant
+                await self._earlier.withdraw(self._manager, self._me, *where, unknown)
         elif isinstance(heard, Guild):
             return await self._missed.guild(heard, item)
-        elif isinstance(heard, Commanded):
-            self._commands.take(heard.interaction, self._manager)
         return True  # noqa: ASYNC910 - `_take` lets others run
 
     async def _said(self, said: Said) -> bool:
@@ -199,19 +243,20 @@ class Bridge:
         if turn is not None and self._live[turn].message.text == edited.text:
             return  # Discord shows it anew
         try:
-            await self._manager.edit(edited.id, edited.text, tenant=edited.tenant)
+            await self._manager.edit(edited.id, edited.text, tenant=edited.tenant, whole=edited.whole)
         except (StorageError, ValueError) as error:
             log.warning("the edit of %s is not kept: %s", edited.id, error)
 
-    async def _deleted(self, id: str, tenant: str) -> None:
+    async def _deleted(self, id: str, tenant: str) -> Change | None:
         turn = self._turns.get((tenant, id))
         if turn is not None and not self._live[turn].answers:
-            return  # nobody gets out of being moderated by deleting what he said
+            return None  # nobody gets out of being moderated by deleting what he said
         with trio.move_on_after(RETRACTION):
             try:
-                await self._manager.retract(id, tenant=tenant)
+                return await self._manager.retract(id, tenant=tenant)
             except StorageError as error:
                 log.warning("the retraction of %s is not kept: %s", id, error)
+        return None
 
     # -- from the manager ------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Route:
         major: the channel, guild or webhook whose limit it is; empty: the bot's.
         exempt: not part of the global limit.
         bot: asked with the bot's token, so that a 401 says that it is no good.
+        urgent: of no use in a few seconds, so that nothing else must hold it up.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Route:
     major: str = ""
     exempt: bool = False
     bot: bool = True
+    urgent: bool = False
 
 
 @final

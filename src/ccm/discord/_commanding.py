@@ -6,35 +6,31 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 from typing import Final, final
 
 import trio
 
 from ccm._manager import ConversationManager
 
-from ._commands import Command, Invocation, arguments_of, definitions, same, table
+from ._command_wording import Answer, AnswerWording, friendly_answer
+from ._commands import Command, Invocation, WrongArgument, arguments_of, definitions, same, table
 from ._draft import sendable
 from ._errors import RestError
 from ._models import Interaction, snowflake_time
 from ._replies import Aside
 from ._rest import Rest
 from ._split import split
-from ._wording import WENT_WRONG
 
 __all__ = ["Commands"]
 
 AT_ONCE: Final = 50
+TURNED_AWAY: Final = 500
+"""Refusals that may be on their way; those beyond, of a flood, go without."""
 KEPT: Final = 1_000
 """Interactions that are known when they come again."""
 AGAIN: Final = 60.0
 """Seconds between two attempts to tell Discord of the commands."""
 ACKNOWLEDGED: Final = 40_060
-DONE: Final = "Done."
-LATE: Final = "That took too long; I have given up."
-UNKNOWN: Final = "I do not know this command any more."
-ELSEWHERE: Final = "This command is for servers only."
-FULL: Final = "So many commands are being carried out that I cannot take more. Please try again later."
 log = logging.getLogger("ccm.discord")
 
 
@@ -45,22 +41,26 @@ class Commands:
     Args:
         commands: what there is; without any, Discord is told nothing, and what is used is left to others.
         rest: for requests.
-        aside: for those that nobody waits for.
+        wording: puts answers into words.
     """
 
     # _seen  ids of interactions that were taken up, the oldest first, at most KEPT
 
-    def __init__(self, commands: Sequence[Command], rest: Rest, aside: Aside) -> None:
+    def __init__(
+        self, commands: Sequence[Command], rest: Rest, wording: AnswerWording = friendly_answer
+    ) -> None:
         self._table = table(commands)
+        self._wording = wording
         self._rest = rest
-        self._aside = aside
         self._tasks = Aside(AT_ONCE)
+        self._refusals = Aside(TURNED_AWAY)
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._since = time.time()
 
     def use(self, nursery: trio.Nursery | None) -> None:
         """From now on commands are carried out here."""
         self._tasks.use(nursery)
+        self._refusals.use(nursery)
 
     async def register(self) -> None:
         """Tell Discord of the commands, if it does not know them as they are; again after a failure."""
@@ -86,27 +86,30 @@ class Commands:
         if len(self._seen) > KEPT:
             self._seen.popitem(last=False)
         if not self._tasks.start(self._serve, interaction, manager):
-            self._aside.start(partial(self._say, interaction, FULL))
+            self._refusals.start(self._say, interaction, Answer("full"))
 
-    async def _say(self, interaction: Interaction, text: str) -> None:
-        await self._rest.respond(interaction.id, interaction.token, text, hidden=True)
+    async def _say(self, interaction: Interaction, answer: Answer) -> None:
+        text = self._wording(answer, interaction)
+        # Whoever words it may say too much, or nothing: Discord takes neither.
+        first, *_ = split(sendable(text)) or split(friendly_answer(answer, interaction))
+        await self._rest.respond(interaction.id, interaction.token, first, hidden=True)
 
     async def _serve(self, interaction: Interaction, manager: ConversationManager) -> None:
         command = self._table.get(interaction.name)
         if command is None:
-            await self._say(interaction, UNKNOWN)
+            await self._say(interaction, Answer("unknown"))
             return
         if command.permissions is not None and not interaction.guild_id:
-            await self._say(interaction, ELSEWHERE)
+            await self._say(interaction, Answer("elsewhere"))
             return
         try:
             arguments = arguments_of(command, interaction.options)
-        except ValueError as error:
-            await self._say(interaction, sendable(str(error)))
+        except WrongArgument as error:
+            await self._say(interaction, error.answer)
             return
         await self._announce(interaction, command.hidden)
-        text = await self._call(command, Invocation(interaction, manager, arguments))
-        first, *more = split(sendable(text)) or [DONE]
+        text = await self._call(command, Invocation(interaction, manager, arguments, self._wording))
+        first, *more = split(sendable(text)) or split(friendly_answer(Answer("done"), interaction))
         application, token = interaction.application_id, interaction.token
         await self._rest.edit_response(application, token, first)
         for part in more:
@@ -122,8 +125,10 @@ class Commands:
         try:
             await self._rest.respond(interaction.id, interaction.token, hidden=hidden)
         except RestError as error:
-            # It has come through an attempt whose answer was lost: nobody was there to do it before.
-            if error.code != ACKNOWLEDGED or snowflake_time(interaction.id) < self._since:
+            # It has come through an attempt of this process whose answer was lost. Neither sign is enough:
+            # this machine's clock may be slow, and an earlier process may have announced it.
+            ours = error.repeated and snowflake_time(interaction.id) >= self._since
+            if error.code != ACKNOWLEDGED or not ours:
                 raise
 
     @staticmethod
@@ -135,9 +140,9 @@ class Commands:
                 text = await command.function(invocation)
                 if text is not None and not isinstance(text, str):
                     raise TypeError(f"a command must return a text or None, got {text!r:.100}")
-                return text or DONE
+                return text or invocation.say("done")
             except Exception:
                 log.exception("/%s failed", command.name)
-                return WENT_WRONG
+                return invocation.say("failed")
         log.warning("/%s was given up after %g s", command.name, command.timeout)
-        return LATE
+        return invocation.say("late")

@@ -11,10 +11,12 @@ import attrs
 from ccm._checks import refuse
 from ccm._manager import ConversationManager
 
+from ._command_wording import Answer, AnswerWording, friendly_answer
 from ._models import Interaction
 
 __all__ = [
-    "MANAGE_GUILD", "Command", "Invocation", "Option", "arguments_of", "definitions", "same", "table",
+    "MANAGE_GUILD", "Command", "Invocation", "Option", "WrongArgument", "arguments_of", "definitions", "same",
+    "table",
 ]  # fmt: skip
 
 MANAGE_GUILD: Final = 1 << 5
@@ -25,9 +27,6 @@ MOST: Final = 100
 MOST_OPTIONS: Final = 25
 NAME: Final = re.compile(r"[-\w]{1,32}")
 KINDS: Final[Mapping[type, int]] = {str: 3, int: 4, bool: 5, float: 10}
-WORDS: Final[Mapping[type, str]] = {
-    str: "a text", int: "a whole number", bool: "true or false", float: "a number",
-}  # fmt: skip
 GUILD, BOT_CHAT = 0, 1
 LARGEST: Final = 1 << 53
 """The largest number that Discord passes on."""
@@ -97,11 +96,13 @@ class Invocation:
         interaction: what Discord said.
         manager: the one that the bridge serves.
         arguments: the values of the options that were given, by name; each is what its option asks for.
+        wording: puts answers into words.
     """
 
     interaction: Interaction
     manager: ConversationManager
     arguments: Mapping[str, Any]
+    wording: AnswerWording = attrs.field(default=friendly_answer, eq=False, repr=False)
 
     @property
     def conversation(self) -> str:
@@ -112,6 +113,10 @@ class Invocation:
     def user(self) -> str:
         """The id of who used it."""
         return self.interaction.user.id
+
+    def say(self, kind: str, /, **values: Any) -> str:
+        """An `Answer` in words, as the bridge puts it."""
+        return self.wording(Answer(kind, values), self.interaction)
 
 
 @final
@@ -166,15 +171,24 @@ def table(commands: Sequence[Command]) -> dict[str, Command]:
     return found
 
 
+@final
+class WrongArgument(ValueError):
+    """An argument is missing, or not what it must be; `answer` is for who used the command."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
 def arguments_of(command: Command, given: Mapping[str, Any]) -> dict[str, Any]:
     """What was given to a command, which may be anything; what it does not know is left out. O(options).
 
     Raises:
-        ValueError: something is missing, or not what it must be; the text is for who used the command.
+        WrongArgument: something is missing, or not what it must be.
     """
     missing = [option.name for option in command.options if option.required and option.name not in given]
     if missing:
-        raise ValueError(f"{missing[0]} is missing.")
+        raise WrongArgument(Answer("missing", {"option": missing[0]}))
     known = (option for option in command.options if option.name in given)
     return {option.name: _checked(option, given[option.name]) for option in known}
 
@@ -190,9 +204,8 @@ def _checked(option: Option, value: Any) -> Any:
         size = len(value) if kind is str else value
         fits = (low is None or low <= size) and (high is None or size <= high)
     if not fits:
-        bounds = ("" if low is None else f" from {low:g}") + ("" if high is None else f" up to {high:g}")
-        unit = " characters" if kind is str and bounds else ""
-        raise ValueError(f"{option.name} must be {WORDS[kind]}{bounds}{unit}, got {value!r:.100}.")
+        values = {"option": option.name, "kind": kind, "low": low, "high": high, "given": value}
+        raise WrongArgument(Answer("wrong", values))
     return kind(value)
 
 

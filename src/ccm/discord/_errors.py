@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from ccm._errors import CcmError
+from ccm._errors import Busy, CcmError
 
+TOKEN = 4004
 CLOSE_CODES = {
-    4004: "the token is not valid; check DISCORD_TOKEN, and that it was not reset",
+    TOKEN: "the token was reset or revoked, or is no bot's; get a new one in the developer portal, put it "
+    "into DISCORD_TOKEN and start again. Nothing that a storage holds is lost: it is answered then",
     4010: "the shard is not valid; shard_ids must lie below shards",
     4011: "this bot is in so many guilds that it must be sharded; raise shards",
     4012: "this version of the gateway is not served any more; update ccm",
@@ -20,18 +22,23 @@ class DiscordError(CcmError):
 
 
 class GatewayClosed(DiscordError):
-    """Discord ended the connection for a reason that connecting again does not mend.
+    """The gateway is closed, for a reason that connecting again does not mend; the text says what to do.
 
     Attributes:
-        code: its close code.
+        code: Discord's close code. 4004, the token is not accepted, also when a request was refused for that.
+        request: which one that was (401); empty when Discord closed the gateway itself.
     """
 
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
+    def __init__(self, code: int, request: str = "") -> None:
+        super().__init__(code, request)
         self.code = code
+        self.request = request
 
     def __str__(self) -> str:
-        return f"Discord closed the gateway with code {self.code}: {CLOSE_CODES.get(self.code, 'unknown')}"
+        what = f"Discord closed the gateway with code {self.code}"
+        if self.request:
+            what = f"{self.request}: Discord does not accept the token (401, as close code {self.code})"
+        return f"{what}: {CLOSE_CODES.get(self.code, 'unknown')}"
 
 
 class IdentifyRefused(DiscordError):
@@ -59,6 +66,7 @@ class RestError(DiscordError):
         status: HTTP status; 0 when there was no answer.
         code: Discord's own code of the error, 0 when unknown.
         text: what Discord said.
+        repeated: an earlier attempt of the same request had no clear answer, so it may have been carried out.
     """
 
     def __init__(self, request: str, status: int, code: int = 0, text: str = "") -> None:
@@ -67,6 +75,7 @@ class RestError(DiscordError):
         self.status = status
         self.code = code
         self.text = text
+        self.repeated = False
 
     def __str__(self) -> str:
         if not self.status:
@@ -88,3 +97,28 @@ class RestStopped(RestError):
 
     def __str__(self) -> str:
         return f"{self.request}: not sent, {self.text}"
+
+
+LONGEST_WAIT = 86_400.0
+"""Seconds until a request is tried again that this process will not send any more."""
+
+
+def for_good(error: RestError) -> bool:
+    """Whether Discord does not want a request, however often it is asked; a 401 is about the token."""
+    return 400 <= error.status < 500 and error.status != 401
+
+
+def held_back(error: RestError) -> Busy | None:
+    """What a manager is to be told of a request that is held back, or whose token is not accepted: to wait.
+
+    None: of no other error. A day stands for "not in this process": what waits so long is still there when
+    the process ends, and a storage hands it to the next one.
+    """
+    if isinstance(error, RestStopped):
+        return Busy(min(max(error.retry_after, 0.0), LONGEST_WAIT))
+    return Busy(LONGEST_WAIT) if error.status == 401 else None
+
+
+def as_closed(error: RestError) -> DiscordError:
+    """The error that ends everything, if it is a 401; else itself."""
+    return GatewayClosed(TOKEN, error.request) if error.status == 401 else error

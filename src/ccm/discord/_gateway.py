@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, final
 
@@ -12,9 +12,10 @@ import attrs
 import trio
 
 from ._dial import Dialler, dial_tcp
+from ._errors import TOKEN, GatewayClosed, RestError, as_closed
 from ._gate import Gate
 from ._identify import IdentifyBudget
-from ._inbox import Inbox, Item
+from ._inbox import COMMANDS, Inbox, Item
 from ._inflate import inflater
 from ._models import Event, Gap, GatewayInfo, Ready, User
 from ._progress import Progress, place_of
@@ -44,7 +45,7 @@ class GatewayStatistics:
         waiting: items in the inbox.
         unhandled: events taken in and not handled.
         shed: events given up because the inbox was full.
-        holes: numbers that Discord left out while all was well.
+        holes: numbers that Discord left out; each was told by a `Gap`.
         ignored: payloads without a meaning.
         unsaved: times the sessions could not be written.
     """
@@ -65,7 +66,9 @@ class Gateway:
     """The events of a bot: `async for event in gateway`, by one task. Made by `open_gateway`.
 
     Yields `Event`, and in their places `Ready`, `Resumed` and `Gap`. The loop ends with an error when going
-    on is of no use: `GatewayClosed`, `IdentifyRefused`.
+    on is of no use: `GatewayClosed`, `IdentifyRefused`. A request that is answered with 401 is such a reason,
+    too, because Discord leaves a gateway open whose token was reset: every shard leaves, as at the end of the
+    block, and the loop ends with `GatewayClosed` (4004) when it has read what had come by then.
 
     Attributes:
         rest: for requests.
@@ -85,7 +88,9 @@ class Gateway:
         self._unhandled = 0
         self._room = trio.lowlevel.ParkingLot()
         self._last: Item | None = None
+        self._take_command: Callable[[Event], object] | None = None
         self._keeping = trio.CancelScope()
+        self._watching = trio.CancelScope()
         self._dirty = False
         self._unsaved = 0
 
@@ -137,6 +142,22 @@ class Gateway:
             self._room.unpark()
         else:
             progress.release(place)
+
+    def divert(self, take: Callable[[Event], object] | None) -> None:
+        """Have interactions (`INTERACTION_CREATE`) taken at once, past the inbox; None: no more.
+
+        Discord wants an answer within 3 s, however much is in front of it in the inbox. The loop does not see
+        what was taken. It counts as handled at once: for a later process it would come too late. O(waiting).
+
+        Args:
+            take: called with each in the order in which they come, those that wait in the inbox first. It
+                must neither wait nor raise: the connection is read by who calls it.
+        """
+        self._take_command = take
+        if take is not None:
+            for event in self._inbox.take_commands():
+                self.handled(event)
+                take(event)
 
     def _hold(self, item: Item) -> None:
         place = place_of(item)
@@ -192,6 +213,9 @@ class Gateway:
         if isinstance(item, Event):
             wanted = self._settings.events
             if wanted is not None and item.type not in wanted:
+                return
+            if self._take_command is not None and item.type in COMMANDS:
+                self._take_command(item)
                 return
             if item.seq is not None:
                 self._progress[item.shard].admit(item.session, item.seq)
@@ -253,11 +277,23 @@ class Gateway:
             self._dirty = True
             self._unsaved += 1
 
-    def _stop(self) -> None:
+    async def _watch(self) -> None:
+        """Leave when Discord does not accept the token any more, until `_stop`."""
+        with self._watching:
+            request = await self.rest.requests.refused()
+            self._inbox.fail(GatewayClosed(TOKEN, request))
+            self._leave()
+
+    def _leave(self) -> None:
         """Say goodbye; the sessions live on if they are kept."""
-        self._keeping.cancel()
         for shard in self._shards.values():
             shard.stop(RESUMABLE if self._state.kept else NORMAL)
+
+    def _stop(self) -> None:
+        """The end of the block."""
+        self._keeping.cancel()
+        self._watching.cancel()
+        self._leave()
 
 
 @asynccontextmanager
@@ -277,6 +313,7 @@ async def open_gateway(
 
     Raises:
         DiscordError: Discord cannot be asked where the gateway is, or the state file is of somebody else.
+        GatewayClosed: with code 4004; it was asked, and does not accept the token.
         RuntimeError: `compress` needs a package that is not installed.
     """
     inflater(settings.compress, settings.max_message_size)  # fails here rather than in each connection
@@ -293,6 +330,7 @@ async def open_gateway(
                 nursery.start_soon(gateway._keep)
                 for number in start_order(numbers):
                     await nursery.start(gateway._add(number, info.url, gate, dial).run)
+                nursery.start_soon(gateway._watch)
                 try:
                     yield gateway
                 finally:
@@ -313,4 +351,7 @@ async def _ask(settings: DiscordSettings, rest: Rest) -> GatewayInfo:
     if settings.gateway_url is not None:
         await trio.lowlevel.checkpoint()
         return GatewayInfo(settings.gateway_url)
-    return await rest.gateway_info()
+    try:
+        return await rest.gateway_info()
+    except RestError as error:
+        raise as_closed(error) from error

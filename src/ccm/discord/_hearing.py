@@ -46,20 +46,22 @@ class Said:
 @final
 @attrs.frozen
 class Edited:
-    """A message has a new text, or is shown anew with the old one."""
+    """A message has a new text, or is shown anew with the old one; `whole` if a person's could be read."""
 
     id: str
     tenant: str
     text: str
+    whole: Message | None = None
 
 
 @final
 @attrs.frozen
 class Deleted:
-    """Messages were deleted."""
+    """Messages of a channel were deleted; `channel` is "" if Discord did not say which."""
 
     ids: tuple[str, ...]
     tenant: str
+    channel: str = ""
 
 
 @final
@@ -161,13 +163,19 @@ def _edited(data: Mapping[str, Any], me: str) -> Edited | None:
     text, tenant = _clean(data["content"], data, me), data.get("guild_id")
     if not text or not is_id(data.get("id")):
         return None
-    return Edited(data["id"], tenant if isinstance(tenant, str) else "", text)
+    try:
+        said = _said(data, me)
+    except ValueError:  # some edits come without an author
+        said = None
+    whole = None if said is None else said.message
+    return Edited(data["id"], tenant if isinstance(tenant, str) else "", text, whole)
 
 
 def _deleted(data: Mapping[str, Any], me: str) -> Deleted | None:
     many, tenant = data.get("ids"), data.get("guild_id")
     ids = tuple(filter(is_id, many if isinstance(many, list) else [data.get("id")]))
-    return Deleted(ids, tenant if isinstance(tenant, str) else "") if ids else None
+    channel = data["channel_id"] if is_id(data.get("channel_id")) else ""
+    return Deleted(ids, tenant if isinstance(tenant, str) else "", channel) if ids else None
 
 
 def _commanded(data: Mapping[str, Any], me: str) -> Commanded | None:

@@ -15,7 +15,7 @@ import trio
 from ._models import Event, Gap, Ready, Resumed
 from ._progress import Place
 
-__all__ = ["Inbox"]
+__all__ = ["COMMANDS", "Inbox", "Item"]
 
 Item = Event | Ready | Resumed | Gap
 
@@ -23,8 +23,9 @@ YIELD_EVERY = 16
 """Items that one task may take in a row without letting the others run."""
 
 CONTROL, COMMAND, MESSAGE, OTHER = range(4)
+COMMANDS: Final = ("INTERACTION_CREATE",)
 RANKS: Final = {
-    "INTERACTION_CREATE": COMMAND,
+    **dict.fromkeys(COMMANDS, COMMAND),
     "MESSAGE_CREATE": MESSAGE,
     "MESSAGE_UPDATE": MESSAGE,
     "MESSAGE_DELETE": MESSAGE,
@@ -134,6 +135,12 @@ class Inbox:
         if self._error is None:
             self._error = error
             self._wake()
+
+    def take_commands(self) -> list[Event]:
+        """Take out the commands that wait, in order. O(commands)."""
+        found = [self._items.pop(serial) for serial in self._ranks[COMMAND]]
+        self._ranks[COMMAND].clear()
+        return [item for item in found if isinstance(item, Event)]
 
     async def get(self) -> Item:
         """The next item; waits for one. When cancelled, none is lost.

@@ -16,7 +16,7 @@ from ccm._manager import ConversationManager
 from ccm._message import Message
 
 from ._channels import Behind, Channels
-from ._errors import RestError, RestStopped
+from ._errors import RestError, for_good
 from ._gateway import Gateway
 from ._hearing import Guild, Said, hear, is_id
 from ._inbox import Item
@@ -195,7 +195,7 @@ class Missed:
                         found.append(heard)
             except RestError as error:
                 log.info("channel %s cannot be backfilled: %s", place.channel, error)
-                if isinstance(error, RestStopped) or not 400 <= error.status < 500:
+                if not for_good(error):
                     return  # noqa: ASYNC910
             left.pop(place.channel, None)  # also where the bot may not read
 

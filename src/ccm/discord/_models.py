@@ -91,8 +91,8 @@ class Gap:
     """Events are missing and will not come: backfill.
 
     Attributes:
-        reason: `"shed"`: the inbox was full; `"hole"`: Discord left some out when the session went on;
-            `"undecodable"`: they could not be read.
+        reason: `"shed"`: the inbox was full; `"hole"`: Discord left numbers out, live or when the session
+            went on; `"undecodable"`: they could not be read.
         count: how many.
         messages: how many of them may have been messages; without any there is nothing to backfill.
         shard: the shard.

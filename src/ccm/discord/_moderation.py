@@ -11,7 +11,7 @@ import trio
 from ccm._turn import Turn
 
 from ._draft import nonce_of
-from ._errors import RestError
+from ._errors import RestError, held_back
 from ._hearing import channel_of
 from ._rest import Rest
 
@@ -26,8 +26,9 @@ class Moderator:
     """Deletes a message, warns its author, and lets who goes on say nothing for a while.
 
     For a side route: `router.route("moderation", when=..., priority=ccm.CRITICAL, ordered=False,
-    answers=False, rate_limited=False)(discord.Moderator(gateway.rest))`. What the bot has no right
-    to do is logged and left out; everything else that fails is tried again by the route.
+    answers=False, rate_limited=False, edits=True)(discord.Moderator(gateway.rest))`. Without `edits` what
+    was harmless can be edited into anything. What the bot has no right to do is logged and left out;
+    everything else that fails is tried again by the route.
 
     Args:
         rest: for requests.
@@ -55,6 +56,7 @@ class Moderator:
         """Deal with one message; of other front ends' messages, nothing.
 
         Raises:
+            Busy: requests are held back.
             RestError: Discord failed, or did not answer.
         """
         message, channel = turn.message, channel_of(turn.message)
@@ -90,5 +92,5 @@ class Moderator:
     @staticmethod
     def _tolerate(error: RestError) -> None:
         if error.status not in (403, 404):
-            raise error
+            raise held_back(error) or error
         log.warning("%s", error)

@@ -1,10 +1,10 @@
 """The gateway's protocol, version 10, without I/O: what arrived goes in, what to do comes out.
 
 A `Protocol` is one shard. Its owner dials where `start`, `closed` or `handshake_failed` say, tells
-`opened`, hands in each payload with `receive`, calls `tick` when `next_deadline` is reached, does what
-is returned in order, and says `closed` when the connection is over, whoever ended it. It must not trust
-the other side, so any payload may come at any time; none raises. What belongs to a connection is in a
-`_Link` and goes with it; what belongs to the session stays.
+`opened`, says `heard` at each frame, hands in each payload with `receive`, calls `tick` when `next_deadline`
+is reached, does what is returned in order, and says `closed` when the connection is over, whoever ended it.
+It must not trust the other side, so any payload may come at any time; none raises. What belongs to a
+connection is in a `_Link` and goes with it; what belongs to the session stays.
 
 Source: Discord's developer documentation, "Gateway" and "Opcodes and status codes" (version 10).
 """
@@ -39,6 +39,10 @@ RESERVED = 20
 ASKED = SENDS - RESERVED // 2
 """Sends within a minute after which no heartbeat is sent only because it was asked for."""
 MIN_INTERVAL, MAX_INTERVAL = 0.01, 3600.0
+UNANSWERED = 3
+"""Heartbeats in a row that may stay without an answer while other data keeps coming."""
+SILENCE = 0.25
+"""Part of an interval without any data after which it does not keep coming."""
 NOTHING: Final[tuple[Action, ...]] = ()
 
 
@@ -51,16 +55,18 @@ class _Link:
         limit: when the phase must be over.
         interval: seconds between heartbeats, 0.0 before HELLO.
         beat: when the next one is due.
-        acked: an answer came since the last one that was due.
+        unanswered: how many of them have been sent since the last answer.
+        heard: when the last frame came.
         live: since when it is, infinity before.
         replayed: events since RESUME was sent.
-        checking: the next number decides whether the replay was complete.
+        unread: payloads that could not be read since the last number: it leaves out theirs.
         closing: a `Close` was returned; nothing counts any more.
         sends: when the last 119 payloads were sent.
     """
 
     __slots__ = (
-        "acked", "beat", "checking", "closing", "interval", "limit", "live", "phase", "replayed", "sends",
+        "beat", "closing", "heard", "interval", "limit", "live", "phase", "replayed", "sends", "unanswered",
+        "unread",
     )  # fmt: skip
 
     def __init__(self, now: float) -> None:
@@ -68,10 +74,11 @@ class _Link:
         self.limit = now + HELLO_TIMEOUT
         self.interval = 0.0
         self.beat = math.inf
-        self.acked = True
+        self.unanswered = 0
+        self.heard = now
         self.live = math.inf
         self.replayed = 0
-        self.checking = False
+        self.unread = 0
         self.closing = False
         self.sends: deque[float] = deque(maxlen=SENDS - 1)
 
@@ -90,7 +97,7 @@ class Protocol:
     Attributes:
         seq: number of the last event of the session; None: none yet.
         sessions: counts the sessions begun or taken over; 0 before the first.
-        holes, ignored: numbers left out while live; payloads that meant nothing.
+        holes, ignored: numbers left out, each told by a gap; payloads that meant nothing.
     """
 
     __slots__ = (
@@ -105,17 +112,10 @@ class Protocol:
     # _not_before  the next one is dialled at this time at the earliest
 
     def __init__(
-        self,
-        *,
-        token: str,
-        intents: int,
-        url: str,
-        random: Callable[[], float],
-        shard: tuple[int, int] = (0, 1),
-        presence: Mapping[str, Any] | None = None,
-        query: str = "v=10&encoding=json",
-        saved: SavedSession | None = None,
-    ) -> None:
+        self, *, token: str, intents: int, url: str, random: Callable[[], float],
+        shard: tuple[int, int] = (0, 1), presence: Mapping[str, Any] | None = None,
+        query: str = "v=10&encoding=json", saved: SavedSession | None = None,
+    ) -> None:  # fmt: skip
         self._token = token
         self._identity: dict[str, Any] = {
             "token": token,
@@ -212,6 +212,11 @@ class Protocol:
 
     # -- what arrives ----------------------------------------------------------------------------
 
+    def heard(self, now: float) -> None:
+        """A frame has come, whatever is in it: the peer is there. O(1)."""
+        if self._link is not None:
+            self._link.heard = now
+
     def receive(self, payload: Any, now: float) -> tuple[Action, ...]:
         """What to do about a payload, decoded, whatever it is. O(1)."""
         link = self._link
@@ -221,7 +226,7 @@ class Protocol:
         if op == DISPATCH and op is not False:
             return self._dispatch(link, payload, now)
         if op == ACK:
-            link.acked = True
+            link.unanswered = 0
         elif op == HEARTBEAT and op is not True:
             return self._asked_to_beat(link, now)
         elif op == HELLO:
@@ -245,6 +250,7 @@ class Protocol:
         """A payload that could not be decoded: the connection goes on, one event may be missing. O(1)."""
         if self._link is None or self._link.closing:
             return NOTHING
+        self._link.unread += 1
         return (self._gap("undecodable", 1, 0 if self.seq is None else self.seq + 1),)
 
     def _gap(self, reason: str, missing: int, first: int) -> Deliver:
@@ -264,7 +270,7 @@ class Protocol:
             return self._close(link, f"HELLO with an interval of {interval!r} ms")
         link.interval = interval / 1000
         link.beat = now + link.interval * self._random()
-        link.acked = True
+        link.unanswered = 0
         if link.phase != "hello":
             return NOTHING  # greeted twice: the rhythm is new, the session is not
         link.limit = now + READY_TIMEOUT
@@ -317,19 +323,20 @@ class Protocol:
         return (*gap, Deliver(event)) if gap else (Deliver(event),)
 
     def _count(self, link: _Link, seq: int) -> tuple[Action, ...]:
-        """Take note of a number; returns the gap in front of it that a replay has left."""
+        """Take note of a number; returns the gap in front of it.
+
+        Live or in a replay, what was left out will not come: who is not told of it never asks for it.
+        """
         last = self.seq
         if last is None or seq > last:
             self.seq = seq
-        # Before the session is confirmed a number says nothing: without one there is nothing to compare.
         missing = max(seq - last - 1, 0) if last is not None else 0
-        if link.phase == "resume" or link.checking:
-            link.checking = False
-            if missing:
-                return (self._gap("hole", missing, seq - missing),)
-        else:
-            self.holes += missing
-        return NOTHING
+        missing, link.unread = max(missing - link.unread, 0), 0  # those are told already
+        # Without a session there are no numbers to compare.
+        if last is None or not missing or not (self._session_id or link.phase == "live"):
+            return NOTHING
+        self.holes += missing
+        return (self._gap("hole", missing, last + 1),)
 
     def _ready(self, link: _Link, data: Any, seq: int | None, now: float) -> tuple[Action, ...]:
         try:
@@ -346,6 +353,7 @@ class Protocol:
             usable = isinstance(url, str) and url.startswith(("ws://", "wss://"))
             self._resume_url = url if usable else ""
         self.seq = seq
+        link.unread = 0
         self.sessions += 1
         self._live(link, now)
         guilds = guilds if isinstance(guilds, list) else []
@@ -355,7 +363,6 @@ class Protocol:
     def _resumed(self, link: _Link, now: float) -> Deliver:
         self._resumes = 0
         self._live(link, now)
-        link.checking = True  # the last events of the replay may be missing: the next number will tell
         return Deliver(Resumed(link.replayed, self._shard))
 
     def _live(self, link: _Link, now: float) -> None:
@@ -379,9 +386,13 @@ class Protocol:
             return self._close(link, f"nothing came in time (phase {link.phase!r})")
         if now < link.beat:
             return NOTHING
-        if not link.acked:
-            return self._close(link, "a heartbeat was not answered")
-        link.acked = False
+        if link.unanswered:
+            # Data keeps its order: the answer may stand behind a burst, whose sender is not dead. One that
+            # sends and never answers may not hear us, so that this has an end, too.
+            coming = now - link.heard <= SILENCE * link.interval
+            if not coming or link.unanswered >= UNANSWERED:
+                return self._close(link, "a heartbeat was not answered")
+        link.unanswered += 1
         link.beat += link.interval
         if link.beat <= now:  # the process was stopped meanwhile: no burst to catch up
             link.beat = now + link.interval
@@ -431,4 +442,5 @@ class Protocol:
             assert (link.interval > 0.0) or link.beat == math.inf
             assert (link.live < math.inf) == (link.phase == "live")
             assert len(link.sends) <= SENDS
+            assert 0 <= link.unanswered <= UNANSWERED
             assert link.closing or link.phase != "resume" or self._session_id

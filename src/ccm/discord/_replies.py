@@ -14,7 +14,7 @@ from ccm._message import Message, Reply
 from ccm._receipt import Receipt
 
 from ._draft import Create, Draft, Edit, Step
-from ._errors import RestError, RestStopped
+from ._errors import RestError, for_good, held_back
 from ._hearing import channel_of
 from ._indicator import TypingIndicator
 from ._rest import Rest
@@ -173,7 +173,7 @@ class Replies:
         try:
             await self._do(sheet, step)
         except RestError as error:
-            sheet.refused = 400 <= error.status < 500
+            sheet.refused = for_good(error)
             raise
         finally:
             sheet.pen.release()
@@ -187,7 +187,7 @@ class Replies:
 
         Raises:
             Permanent: Discord refuses; asking again is of no use.
-            Busy: requests are held back for now.
+            Busy: requests are held back, for now or, after a 401, for as long as this process lasts.
             RestError: Discord failed, or did not answer.
         """
         sheet = self._sheet(turn_id, message)
@@ -200,10 +200,10 @@ class Replies:
                 while (step := sheet.draft.finish("" if sheet.withdrawn else text)) is not None:
                     await self._do(sheet, step)
             self._paid(turn_id, sheet)
-        except RestStopped as error:
-            raise Busy(min(error.retry_after, 60.0)) from error
         except RestError as error:
-            if 400 <= error.status < 500:
+            if (busy := held_back(error)) is not None:
+                raise busy from error
+            if for_good(error):
                 sheet.refused = True
                 self._paid(turn_id, sheet)
                 raise Permanent(str(error)) from error
@@ -239,13 +239,14 @@ class Replies:
         except (Busy, Permanent) as error:
             log.info("turn %d: %s", turn_id, error)
 
-    def withdraw(self, turn_id: int, message: Message | None = None) -> None:
-        """Take the reply back, also one that is still to come. O(1)."""
+    def withdraw(self, turn_id: int, message: Message | None = None) -> bool:
+        """Take the reply back, also one that is still to come; whether it is known where it is. O(1)."""
         sheet = self._sheets.get(turn_id) or (None if message is None else self._sheet(turn_id, message))
         if sheet is not None and not sheet.withdrawn:
             sheet.withdrawn = sheet.closed = True
             self._owed.get(sheet.channel, set()).discard(turn_id)
             self._aside.start(self._erase, sheet)
+        return sheet is not None and bool(sheet.draft.ids)
 
     async def _erase(self, sheet: _Sheet) -> None:
         async with sheet.pen:
@@ -275,7 +276,7 @@ class Replies:
         try:
             await self._rest.typing(channel)
         except RestError as error:
-            if 400 <= error.status < 500:
+            if for_good(error):
                 self._typing.refused(channel, trio.current_time())
             raise
 

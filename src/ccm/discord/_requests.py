@@ -39,8 +39,8 @@ class Requests:
 
     Args:
         settings: the address, the token and the times.
-        client: an HTTP client without a limit on its pool: what bounds it is `settings.concurrency`. A limit
-            of its own would be waited for with a permission to send in hand.
+        client: an HTTP client without a limit on its pool: what bounds it is `settings.concurrency`, of each
+            kind. A limit of its own would be waited for with a permission to send in hand.
 
     Attributes:
         limits, breaker: their state.
@@ -50,12 +50,22 @@ class Requests:
     def __init__(self, settings: DiscordSettings, client: httpx2.AsyncClient) -> None:
         self._settings = settings
         self._client = client
-        self._room = trio.CapacityLimiter(settings.concurrency)
+        self._rooms = [trio.CapacityLimiter(settings.concurrency) for _ in range(3)]
         self._lines: dict[tuple[object, str], _Line] = {}
         self._landed = trio.lowlevel.ParkingLot()
         self.limits = RestLimits(settings.max_invalid)
         self.breaker = Breaker()
         self.sent = self.retried = 0
+        self._refused = trio.Event()
+        self._refused_by = ""
+
+    async def refused(self) -> str:
+        """Wait until Discord does not accept the token (401); returns which request said so, the first one.
+
+        Nothing is sent from then on, whatever becomes of the token: `RestStopped`.
+        """
+        await self._refused.wait()
+        return self._refused_by
 
     async def ask(
         self,
@@ -99,6 +109,7 @@ class Requests:
                     raise
                 except RestError as failed:
                     error = failed
+                    failed.repeated = failures > 0
                     if failed.status and failed.status < 500:
                         raise
                 else:
@@ -142,8 +153,11 @@ class Requests:
         finally:
             if not over:
                 self.limits.lost(go, trio.current_time())
-            self._room.release()
+            self._room_for(route).release()
             self._landed.unpark_all()
+        if response.status_code == 401 and route.bot and not self._refused.is_set():
+            self._refused_by = name
+            self._refused.set()
         return self._judged(name, response, found, verdict)
 
     def _judged(self, name: str, response: httpx2.Response, found: Any, verdict: object) -> Any:
@@ -166,17 +180,18 @@ class Requests:
         )
 
     async def _permission(self, name: str, route: Route, deadline: float) -> Go:
-        """Wait, in order of arrival, until a request may go. Its holder has a place in `_room`."""
-        key = self.limits.key(route)
+        """Wait, in order of arrival, until a request may go. Its holder has a place in `_room_for(route)`."""
+        key, room = self.limits.key(route), self._room_for(route)
         async with self._in_line(key):
             while True:
-                await self._room.acquire()
+                await room.acquire()
                 now = trio.current_time()
-                probe = self.breaker.ask(now)
+                # Who asks for an urgent answer has just heard from Discord: that is worth an attempt.
+                probe = None if route.urgent else self.breaker.ask(now)
                 step = self.limits.ask(route, now) if probe is None else None
                 if isinstance(step, Go):
                     return step
-                self._room.release()
+                room.release()
                 if isinstance(step, Stopped):
                     raise RestStopped(name, step.why, step.until - now)
                 until = probe if step is None else step.until
@@ -188,6 +203,10 @@ class Requests:
                     raise RestStopped(name, why, until - now)
                 else:
                     await trio.sleep_until(until)
+
+    def _room_for(self, route: Route) -> trio.CapacityLimiter:
+        """Requests that hang must not hold up commands, nor the rest of a command the first answer to one."""
+        return self._rooms[2 if route.urgent else route.exempt]
 
     @asynccontextmanager
     async def _in_line(self, key: tuple[object, str]) -> AsyncIterator[None]:

@@ -273,7 +273,9 @@ class Rest:
             data["content"] = _content(text)
         if hidden:
             data["flags"] = EPHEMERAL
-        route = Route("POST", "/interactions/{id}/{token}/callback", interaction, exempt=True, bot=False)
+        route = Route(
+            "POST", "/interactions/{id}/{token}/callback", interaction, exempt=True, bot=False, urgent=True
+        )
         path = f"/interactions/{interaction}/{quote(token, safe='')}/callback"
         body = {"type": 5 if text is None else 4, "data": data}
         # Twice is an error on Discord's side, not a second answer.

@@ -119,7 +119,8 @@ class DiscordSettings:
         user_agent: who is asking, in the form Discord wants.
         request_timeout: one attempt of a request; `deadline`: a request with all its attempts and waits.
         attempts: of one request, when Discord fails or cannot be reached.
-        concurrency: requests on their way at a time.
+        concurrency: requests on their way at a time. Answers to commands are counted apart, and so are the
+            first answers among them.
         max_invalid: answers 401, 403 and 429 within 10 minutes after which no more is asked; 10,000 is
             where Discord bans the address.
     """

@@ -271,6 +271,7 @@ class Shard:
     def _take(self, connection: _Connection, frame: str | bytes) -> None:
         """A frame has arrived; once the connection cannot be read any further, nothing is done."""
         protocol, now = self.protocol, trio.current_time()
+        protocol.heard(now)
         try:
             payload = connection.decoder.feed(frame)
         except UnpackError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from typing import Final, final
 
 import attrs
@@ -14,6 +13,7 @@ from ccm._manager import ConversationManager
 from ccm._message import Message, Priority
 from ccm._outcome import Merged, Replied
 
+from ._command_wording import Tested
 from ._commands import MANAGE_GUILD, Command, Invocation, Option
 from ._hearing import LOAD_TEST
 
@@ -26,58 +26,18 @@ TEST_LASTS: Final = 120.0
 """Seconds after which a load test is ended."""
 
 
-def _seconds(value: float) -> str:
-    return f"{value * 1e3:.0f} ms" if value < 1 else f"{value:.1f} s"
-
-
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns as people see them on Discord: the first one to the left, the others to the right."""
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    text = "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-    return f"```text\n{text}\n```"
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items() if count)
-
-
 async def performance(invocation: Invocation) -> str:
     """What the manager does at the moment, by class."""
     await trio.lowlevel.checkpoint()
-    now = invocation.manager.statistics()
-    rows = [
-        (
-            priority.name, str(queue.waiting), _seconds(queue.oldest),
-            *(_seconds(value) for found in (now.wait[priority], now.service[priority])
-              for value in (found.p50, found.p99)),
-        )
-        for priority, queue in now.queues.items()
-    ]  # fmt: skip
-    head = ("class", "waiting", "oldest", "wait p50", "p99", "answer p50", "p99")
-    return "\n".join((
-        f"{now.slots_in_use} of {now.limit} slots in use (at most {now.peak_running} so far), "
-        f"{now.waiting} waiting, {now.sessions.active} conversations busy, "
-        f"{now.arrivals.last_60s:.1f} messages a second in the last minute.",
-        _table(head, rows),
-        f"{now.received} messages: {_listed(dict(now.outcomes)) or 'none has ended'}. "
-        f"{now.dead_letters} dead letters, {now.stuck} stuck.",
-    ))  # fmt: skip
+    return invocation.say("performance", statistics=invocation.manager.statistics())
 
 
 async def stop(invocation: Invocation) -> str:
     """End what is being answered here, and what waits."""
     stopped = await invocation.manager.stop(invocation.conversation)
     if not stopped.waiting + stopped.running:
-        return "There was nothing to stop here."
-    stuck = f" {stopped.stuck} of them refuse to end." if stopped.stuck else ""
-    return f"Stopped: {stopped.running} running, {stopped.waiting} waiting.{stuck}"
+        return invocation.say("nothing_to_stop")
+    return invocation.say("stopped", running=stopped.running, waiting=stopped.waiting, stuck=stopped.stuck)
 
 
 async def handoff(invocation: Invocation) -> str:
@@ -87,23 +47,25 @@ async def handoff(invocation: Invocation) -> str:
     try:
         kept = invocation.manager.conversations
     except StorageError:
-        return "Nobody can take over: I keep no conversations, because I was started without a storage."
+        return invocation.say("no_storage")
     try:
         guild = invocation.interaction.guild_id
         found = await kept.find_or_create(key, tenant=guild, channel=key)
         if invocation.arguments.get("back"):
             if not found.paused:
-                return "Nobody has taken over here."
+                return invocation.say("not_taken_over")
             await kept.hand_off(key, "", by=who)
             await kept.resume(key, by=who)
-            return "I answer here again."
+            return invocation.say("given_back")
         if found.paused:
-            return f"{found.agent or 'Somebody'} has taken over here already; `/handoff back:True` ends it."
+            if not found.agent:
+                return invocation.say("taken_already_by_somebody")
+            return invocation.say("taken_already", agent=found.agent)
         await kept.pause(key, by=who)  # first: from here on nobody is answered by two
         await kept.hand_off(key, invocation.interaction.user.name or who, by=who)
     except StorageError as error:
-        return f"That could not be noted down: {error}"
-    return "You have taken over: I note down what is said and do not answer. `/handoff back:True` ends it."
+        return invocation.say("not_noted", error=error)
+    return invocation.say("taken_over")
 
 
 @final
@@ -126,7 +88,7 @@ class _LoadTest:
     async def __call__(self, invocation: Invocation) -> str:
         if self._running:
             await trio.lowlevel.checkpoint()
-            return "A load test is running already."
+            return invocation.say("load_test_running")
         self._running = True
         try:
             return await self._test(invocation)
@@ -151,7 +113,9 @@ class _LoadTest:
                     nursery.start_soon(_measure, manager, message, results)
         took = trio.current_time() - began
         await _clean_up(manager, messages)
-        return _verdicts(messages, results, took)
+        others = [each.outcome for each in results if each.outcome != "answered"]
+        others += ["given_up"] * (len(messages) - len(results))
+        return invocation.say("load_test", tested=_verdicts(messages, results), others=others, took=took)
 
 
 async def _measure(manager: ConversationManager, message: Message, results: list[_Result]) -> None:
@@ -182,24 +146,15 @@ async def _clean_up(manager: ConversationManager, messages: list[Message]) -> No
         await kept.forget(message.user)
 
 
-def _verdicts(messages: list[Message], results: list[_Result], took: float) -> str:
-    rows, missed = [], False
+def _verdicts(messages: list[Message], results: list[_Result]) -> list[Tested]:
+    found = []
     for priority in Priority:
         sent = sum(message.priority is priority for message in messages)
         waits = [each.waited for each in results if each.priority is priority and each.outcome == "answered"]
         longest, target = max(waits, default=0.0), TARGETS.get(priority)
         ok = len(waits) == sent and (target is None or longest <= target)
-        missed |= not ok
-        word = "-" if not sent else "ok" if ok else "MISSED"
-        limit = "-" if target is None else _seconds(target)
-        rows.append((priority.name, f"{len(waits)}/{sent}", _seconds(longest), limit, word))
-    others = [each.outcome for each in results if each.outcome != "answered"]
-    others += ["given up"] * (len(messages) - len(results))
-    counts = {name: others.count(name) for name in sorted(set(others))}
-    why = f" Not answered: {_listed(counts)}." if counts else ""
-    head = ("class", "answered", "longest wait", "target", "verdict")
-    told = "some targets were missed" if missed else "all is well"
-    return f"{len(messages)} messages at once, done in {_seconds(took)}: {told}.{why}\n{_table(head, rows)}"
+        found.append(Tested(priority, sent, len(waits), longest, target, ok))
+    return found
 
 
 PERFORMANCE: Final = Command(

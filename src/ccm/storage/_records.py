@@ -18,10 +18,11 @@ T = TypeVar("T")
 # -- operations: what a transaction does -----------------------------------------------------------------
 
 
-@final
 @attrs.define(kw_only=True)
 class Accept:
     """Put a message into the inbox. Never changed; not frozen, which would take twice as long to make.
+
+    A manager makes objects of a subclass: a storage looks at them with `match` or `isinstance`.
 
     Attributes:
         conversation, tenant, user: its keys.

@@ -68,7 +68,7 @@ class Writer:
     def apply(self, operations: Sequence[Operation]) -> list[Any]:
         """Do them all; one result for each, see `Storage.commit`."""
         results: list[Any] = [None] * len(operations)
-        accepts = [(n, op) for n, op in enumerate(operations) if type(op) is Accept]
+        accepts = [(n, op) for n, op in enumerate(operations) if isinstance(op, Accept)]
         settles = [op for op in operations if type(op) is Settle]
         if accepts:
             accepted = self._accept([op for _, op in accepts])
@@ -78,7 +78,7 @@ class Writer:
             self._settle(settles)
         if len(accepts) + len(settles) < len(operations):
             for number, operation in enumerate(operations):
-                if type(operation) is not Accept and type(operation) is not Settle:
+                if not isinstance(operation, (Accept, Settle)):
                     results[number] = self._other(operation)
         return results
 
@@ -93,7 +93,7 @@ class Writer:
         if self._last_seq is None:
             return None
         for operation in operations:
-            if type(operation) is not Accept or operation.message_id or operation.letter is not None:
+            if not isinstance(operation, Accept) or operation.message_id or operation.letter is not None:
                 return None
         first, accepts = self._last_seq + 1, cast("Sequence[Accept]", operations)
         rows = _rows(enumerate(accepts, first))
