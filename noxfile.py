@@ -96,6 +96,13 @@ def discord_crash(session: nox.Session) -> None:
 
 
 @nox.session
+def discord_storm(session: nox.Session) -> None:
+    """A Discord bot in 300 storms of faults (`-- --seeds N`); each message is answered once, in order."""
+    session.install(".[cli,test]")
+    session.run("python", "-m", "tests.discord_fake.storm", *session.posargs)
+
+
+@nox.session
 def powerloss(session: nox.Session) -> None:
     """Cut the power 100,000 times, at every disk operation of SQLite (`-- --cuts N`)."""
     session.install(".[cli,test]")

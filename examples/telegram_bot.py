@@ -32,27 +32,27 @@ class Bot:
         id = f"{message.chat_id}/{message.message_id}"
         try:
             await self.manager.submit(ccm.Message(str(message.chat_id), str(user.id), message.text, id=id))
-        except ccm.Duplicate:
-            return
         except ccm.Rejected as rejected:
-            await message.reply_text(f"Sorry: {rejected.reason.sentence}")
+            if not isinstance(rejected, ccm.Duplicate):
+                await message.reply_text(f"Sorry: {rejected.reason.sentence}")
 
     async def deliver(self, reply: ccm.Reply, message: ccm.Message) -> None:
-        await self.app.bot.send_message(int(message.conversation), reply.text[:4096])
+        for at in range(0, len(reply.text), 4096):  # Telegram takes no longer messages, and no blank ones
+            if part := reply.text[at : at + 4096].strip():
+                await self.app.bot.send_message(int(message.conversation), part)
 
 
 async def main(token: str) -> None:
     bot = Bot(token)
-    updater = bot.app.updater
-    assert updater is not None
+    assert bot.app.updater is not None
     # The manager ends before the app does: it may have replies to deliver.
     async with bot.app, ccm.aio.open_manager(reply, storage="bot.db", deliver=bot.deliver) as bot.manager:
         await bot.app.start()
         try:
-            await updater.start_polling()
+            await bot.app.updater.start_polling()
             await asyncio.Event().wait()  # until it is cancelled, by Ctrl-C
         finally:
-            await updater.stop()
+            await bot.app.updater.stop()
             await bot.app.stop()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from ccm import Config, Message
 
 CONFIG = Config(rate_limit=None, debug=True, retry=ccm.RetryPolicy(attempts=1))
 LOOPS: list[str] = ["asyncio", "uvloop"]
+LONG = 5.0
+"""Seconds that nothing lasts which is cancelled as it must be."""
 
 
 @pytest.fixture(params=LOOPS)
@@ -62,6 +65,8 @@ def test_asking_submitting_and_the_plain_methods(run: Any) -> None:
                 await manager.ask(say("four"))
         with pytest.raises(trio.ClosedResourceError):
             await manager.ask(say("five"))
+        with pytest.raises(trio.ClosedResourceError, match="open a new one"):
+            await manager.stop("c")
 
     run(main())
 
@@ -106,7 +111,7 @@ def test_cancelling_who_asks_cancels_the_turn_and_its_asyncio_task(run: Any) -> 
     async def hang(turn: ccm.aio.Turn) -> None:
         started.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(LONG)
         except asyncio.CancelledError:
             await asyncio.sleep(0.01)
             news.append("cleaned up")
@@ -148,7 +153,7 @@ def test_a_turn_that_is_stopped_cancels_its_asyncio_task(run: Any) -> None:
     async def hang(turn: ccm.aio.Turn) -> None:
         started.set()
         try:
-            await asyncio.Event().wait()
+            await asyncio.sleep(LONG)
         finally:
             news.append("ended")
 
@@ -200,7 +205,7 @@ def test_leaving_the_block_drains_also_when_it_is_cancelled(run: Any) -> None:
             async with ccm.aio.open_manager(slow, config=CONFIG) as manager:
                 await manager.submit(say("one"))
                 ready.set()
-                await asyncio.sleep(60)
+                await asyncio.sleep(LONG)
 
         task = asyncio.create_task(block())
         await ready.wait()
@@ -218,6 +223,8 @@ def test_an_error_that_ends_the_manager_ends_the_block(run: Any) -> None:
     class Bug(BaseException):
         pass
 
+    overslept: list[str] = []
+
     async def broken(turn: Any) -> None:
         raise Bug
 
@@ -228,7 +235,9 @@ def test_an_error_that_ends_the_manager_ends_the_block(run: Any) -> None:
         with pytest.raises(Bug):  # noqa: PT012 - it is the block that raises
             async with ccm.aio.open_manager(router, config=CONFIG) as manager:
                 await manager.submit(say("one"))
-                await asyncio.sleep(60)
+                await asyncio.sleep(LONG)
+                overslept.append("nobody told the block")
+        assert overslept == []
         task = asyncio.current_task()
         assert task is not None
         assert not task.cancelling()
@@ -259,7 +268,7 @@ def test_what_goes_wrong_when_it_is_opened_is_told_and_another_one_can_be_opened
 def test_cancelling_who_opens_it_leaves_nothing_behind(run: Any, tmp_path: Path) -> None:
     async def hold() -> None:
         async with ccm.aio.open_manager(echo, config=CONFIG, storage=tmp_path / "bot.db"):
-            await asyncio.sleep(60)
+            await asyncio.sleep(LONG)
 
     async def main() -> None:
         before = asyncio.all_tasks()
@@ -308,6 +317,69 @@ def test_what_a_handler_gets(run: Any) -> None:
                 assert type(await anext(stream)).__name__ == "Accepted"
 
     run(main())
+
+
+def test_leaving_a_stream_early_cancels_its_turn(run: Any) -> None:
+    news: list[str] = []
+
+    async def endless(turn: ccm.aio.Turn) -> None:
+        try:
+            await turn.send("a")
+            await asyncio.sleep(LONG)
+        except asyncio.CancelledError:
+            news.append("cleaned up")
+            raise
+
+    async def main() -> None:
+        async with ccm.aio.open_manager(endless, config=CONFIG) as manager:
+            async with manager.stream(say("one")) as pieces:
+                assert await anext(pieces) == "a"
+            assert news == ["cleaned up"]
+            await manager.wait_idle()
+            assert manager.statistics().outcomes["cancelled"] == 1
+
+    run(main())
+
+
+def test_a_limit_hears_that_the_provider_was_busy(run: Any) -> None:
+    async def asks(turn: ccm.aio.Turn) -> str:
+        async with turn.limit("model"):
+            if turn.text == "one" and turn.attempt == 1:
+                raise ccm.Busy(retry_after=0.01)
+            return f"re {turn.text}"
+
+    async def main() -> None:
+        config = CONFIG.replace(provider_limits={"model": ccm.ProviderLimit(1)})
+        async with ccm.aio.open_manager(asks, config=config) as manager:
+            assert str(await manager.ask(say("one"))) == "re one"
+            assert str(await manager.ask(say("two"))) == "re two"
+            assert manager.statistics().providers["model"].busy == 1
+
+    run(main())
+
+
+def test_other_threads_wake_the_loop_before_they_hand_over(tmp_path: Path) -> None:
+    home, strays = threading.get_ident(), list[str]()
+
+    class Watched(asyncio.SelectorEventLoop):
+        def call_soon(  # type: ignore[override]  # any, where asyncio says which
+            self, callback: Any, *args: Any, context: Any = None
+        ) -> Any:
+            if threading.get_ident() == home:
+                return super().call_soon(callback, *args, context=context)
+            strays.append(repr(callback))  # it would be called when the loop wakes up for something else
+            return self.call_soon_threadsafe(callback, *args, context=context)
+
+    async def threaded(turn: ccm.aio.Turn) -> str:
+        return await turn.in_thread(str.upper, turn.text)
+
+    async def main() -> None:
+        async with ccm.aio.open_manager(threaded, config=CONFIG, storage=tmp_path / "bot.db") as manager:
+            assert str(await manager.ask(say("one"))) == "ONE"
+
+    with asyncio.Runner(loop_factory=Watched) as runs:
+        runs.run(main())
+    assert strays == []
 
 
 def test_replies_are_delivered_by_asyncio_code(run: Any, tmp_path: Path) -> None:

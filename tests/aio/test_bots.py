@@ -150,7 +150,10 @@ class Telegram:
                     await trio.sleep(1 / 64)
             return []
         if method == "sendMessage":
-            self.sent.append((int(told["chat_id"][0]), told["text"][0]))
+            text = told.get("text", [""])[0]
+            if not text.strip() or len(text) > 4096:
+                raise ValueError("Bad Request: message is too long, or empty")
+            self.sent.append((int(told["chat_id"][0]), text))
             return {"message_id": 1000, "date": 1, "chat": {"id": CHAT, "type": "private"}}
         return True
 
@@ -169,9 +172,14 @@ class Telegram:
                 elif isinstance(event, h11.Data):
                     content += event.data
                 elif isinstance(event, h11.EndOfMessage):
-                    found = await self.answer(path.rpartition("/")[2], parse_qs(content.decode()))
-                    body = json.dumps({"ok": True, "result": found}).encode()
-                    head = h11.Response(status_code=200, headers=[("Content-Length", str(len(body)))])
+                    status, found = 200, dict[str, Any]()
+                    try:
+                        result = await self.answer(path.rpartition("/")[2], parse_qs(content.decode()))
+                        found = {"ok": True, "result": result}
+                    except ValueError as error:
+                        status, found = 400, {"ok": False, "error_code": 400, "description": str(error)}
+                    body = json.dumps(found).encode()
+                    head = h11.Response(status_code=status, headers=[("Content-Length", str(len(body)))])
                     parts = [connection.send(part) for part in (head, h11.Data(body), h11.EndOfMessage())]
                     try:
                         await stream.send_all(b"".join(part or b"" for part in parts))
@@ -193,11 +201,14 @@ def test_a_bot_with_python_telegram_bot_answers_in_order_and_ends_in_order(tmp_p
             variables = {"TELEGRAM_TOKEN": "1:x", "API": url}
             async with running("telegram_bot.py", TO_TELEGRAM, tmp_path, **variables) as process:
                 await until(lambda: len(telegram.sent) == 3)
+                # Three messages' worth, of which one would be blank.
+                telegram.say("x" * 4086 + " " * 4096 + "the end")
                 telegram.say("bye")
-                await until(lambda: len(telegram.sent) == 4)
+                await until(lambda: len(telegram.sent) == 6)
                 await interrupt(process)
-            texts = [*map(str, range(3)), "bye"]
-            assert telegram.sent == [(CHAT, f"you said: {text}") for text in texts]
+            answers = [f"you said: {text}" for text in ("0", "1", "2", "x" * 4086)]
+            texts = [*answers, "the end", "you said: bye"]
+            assert telegram.sent == [(CHAT, text) for text in texts]
             nursery.cancel_scope.cancel()
 
     trio.run(main)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 import ccm
 from ccm.discord import snowflake_at
-from tests.discord_client.bridge_kit import stage
+from tests.discord_client.bridge_kit import Rest, stage
 
 pytestmark = pytest.mark.trio
 NOW = int(snowflake_at(1_750_000_000.0))
@@ -48,6 +49,36 @@ async def test_a_reply_is_shown_while_it_is_written_and_the_bot_as_typing() -> N
         await bot.called("POST", "/channels/5/typing")
         go_on.set()
         await bot.until("one two")
+
+
+async def test_what_is_being_written_does_not_overtake_the_reply_before_it(tmp_path: Path) -> None:
+    done = trio.Event()
+
+    class Choosy(Rest):
+        fails = True
+
+        def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+            if self.fails and method == "POST" and body and body["content"] == "re 1":
+                return 500, None
+            return super().answer(method, path, body)
+
+    async def reply(turn: ccm.Turn) -> str:
+        if turn.text == "2":
+            await turn.send("re")
+            await done.wait()
+        return f"re {turn.text}"
+
+    rest = Choosy()
+    config = ccm.Config(delivery_retry=ccm.RetryPolicy(attempts=100, base=0.5, cap=0.5))
+    async with stage(reply, storage=tmp_path / "bot.db", config=config, rest=rest, every=0.5) as bot:
+        await bot.say(NOW, "1")
+        await bot.say(NOW + 1, "2")
+        await trio.sleep(1.5)  # twice as long as it takes to be shown
+        assert rest.texts() == []
+        rest.fails = False
+        await bot.until("re 1", "re")
+        done.set()
+        await bot.until("re 1", "re 2")
 
 
 async def test_a_long_reply_takes_several_messages() -> None:

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 import ccm
-from ccm.discord import Bridge, Event, GatewayClosed, _bridge, snowflake_at, snowflake_time
+from ccm.discord import Bridge, Event, GatewayClosed, _bridge, _missed, snowflake_at, snowflake_time
 from ccm.discord._channels import AT_ONCE, Behind, Channels
 from ccm.discord._indicator import AFTER, EVERY, PAUSE, TypingIndicator
 from tests.discord_client.bridge_kit import stage
@@ -172,6 +172,39 @@ async def test_a_backfill_that_failed_is_left_to_the_next_process() -> None:
         await bot.until("re hi", "re more", "re again")
         assert progress.safe(1, bot.seq) == 2
         assert progress._held.total() == 1
+
+
+@pytest.mark.trio
+async def test_a_backfill_that_failed_is_tried_again_and_then_it_is_handled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_missed, "AGAIN", (0.05, 0.1))
+    handed_in: list[str] = []
+    config = ccm.Config(rate_limit=ccm.RateLimit(3, per=3600))
+    async with stage(echo, config=config) as bot:
+        submit = bot.manager.submit
+
+        async def note(message: ccm.Message) -> ccm.Receipt:
+            handed_in.append(message.text)
+            return await submit(message)
+
+        monkeypatch.setattr(bot.manager, "submit", note, raising=False)
+        await bot.say(NOW, "hi")
+        await bot.until("re hi")
+        progress = bot.gateway._progress[0]
+        bot.rest.history["5"] = 500
+        await bot.peer.raw("{")
+        await bot.say(NOW + 2, "more")
+        await bot.until("re hi", "re more")
+        del bot.rest.history["5"]
+        for number, text in enumerate(("hi", "missed", "more")):
+            bot.missed(NOW + number, text)
+        await bot.until("re hi", "re more", "re missed")
+        with trio.fail_after(10):
+            while progress._held:  # noqa: ASYNC110  # after the last request, and soon
+                await trio.sleep(0.01)
+        assert progress.safe(1, bot.seq) == bot.seq
+        assert handed_in == ["hi", "more", "missed"]
 
 
 @pytest.mark.trio

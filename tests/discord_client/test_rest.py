@@ -304,7 +304,17 @@ def test_backfill_takes_page_after_page_oldest_first() -> None:
     assert [request.url.params["after"] for _, request in server.seen] == ["10", "110", "210"]
 
 
-@pytest.mark.parametrize("odd", [[], None, {}, [1, None, {"id": "x"}], [{**MESSAGE, "id": "3"}] * 100])
+@pytest.mark.parametrize("part", [b"", b'{"id": "5", "channel_'])
+def test_an_answer_that_is_cut_off_is_asked_for_again(part: bytes) -> None:
+    server = Server((200, {}, part), OK)
+    assert run(server, lambda rest: rest.create_message("1", "x")).id == "5"
+    first, second = server.bodies()
+    assert first == second
+    with pytest.raises(RestError, match="only a part"):
+        run(Server((200, {}, part)), lambda rest: rest.messages_after("1", "3"))
+
+
+@pytest.mark.parametrize("odd", [[], b"null", {}, [1, None, {"id": "x"}], [{**MESSAGE, "id": "3"}] * 100])
 def test_backfill_ends_whatever_comes(odd: Any) -> None:
     server = Server((200, {}, odd))
     assert run(server, lambda rest: rest.messages_after("1", "3")) == []

@@ -31,7 +31,11 @@ async def serve_http(api: Api, faults: Faults, stream: trio.abc.Stream) -> None:
                     return
                 await _hold(faults, request.method, request.target)
                 reply = api.answer(request, trio.current_time())
+                await trio.sleep(reply.delay)
                 if reply.lost:
+                    return
+                if reply.cut:
+                    await stream.send_all(_half(reply))
                     return
                 await stream.send_all(_written(connection, reply))
                 if connection.our_state is h11.MUST_CLOSE:
@@ -77,6 +81,15 @@ def _written(connection: h11.Connection, reply: Reply) -> bytes:
     return b"".join(part or b"" for part in parts)
 
 
+def _half(reply: Reply) -> bytes:
+    """An answer that ends in the middle; without an announced length, that looks like its end."""
+    headers = {**reply.headers, "Connection": "close"}
+    if reply.cut == "told":
+        headers["Content-Length"] = str(len(reply.body) or 1)
+    lines = [f"HTTP/1.1 {reply.status} OK", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + reply.body[: len(reply.body) // 2]
+
+
 @final
 class InMemory(httpx2.AsyncBaseTransport):
     """Lets a client ask without a network."""
@@ -95,6 +108,8 @@ class InMemory(httpx2.AsyncBaseTransport):
         except trio.TooSlowError:
             raise httpx2.ReadTimeout("no answer", request=request) from None
         reply = self._api.answer(told, trio.current_time())
+        assert not reply.delay, "only connections can be late, or cut; see `wire`"
+        assert not reply.cut, "only connections can be late, or cut; see `wire`"
         if reply.lost:
             raise httpx2.RemoteProtocolError("Server disconnected without sending a response.")
         return httpx2.Response(reply.status, headers=dict(reply.headers), content=reply.body)

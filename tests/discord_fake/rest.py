@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -48,12 +48,20 @@ class Request:
 @final
 @dataclass(frozen=True)
 class Reply:
-    """`lost`: the connection is dropped in place of an answer."""
+    """What to answer.
+
+    Attributes:
+        lost: the connection is dropped in place of an answer.
+        delay: seconds before it is sent.
+        cut: it ends in the middle: "told", before the length that was announced; "untold": none was.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     lost: bool = False
+    delay: float = 0.0
+    cut: str = ""
 
 
 @final
@@ -81,6 +89,8 @@ class Trouble:
     after: float = 0.0
     lost: bool = False
     carried_out: bool = False
+    delay: float = 0.0
+    cut: str = ""
 
 
 @final
@@ -121,6 +131,16 @@ class Api:
         """Drop the connection in place of an answer."""
         self._troubles.append(Trouble(route, times, lost=True, carried_out=carried_out))
 
+    def delay(self, seconds: float, *, times: int = 1, route: str = "", carried_out: bool = True) -> None:
+        """Answer later, or never (`math.inf`); without `carried_out`, with an empty 504."""
+        self._troubles.append(
+            Trouble(route, times, status=0 if carried_out else 504, delay=seconds, carried_out=carried_out)
+        )
+
+    def cut(self, how: str, *, times: int = 1, route: str = "") -> None:
+        """Do what is asked and send half of the answer; `how` is "told" or "untold", see `Reply.cut`."""
+        self._troubles.append(Trouble(route, times, carried_out=True, cut=how))
+
     def turn_away(self, scope: str, after: float, *, times: int = 1, route: str = "") -> None:
         """Answer with a 429.
 
@@ -130,6 +150,10 @@ class Api:
             times, route: as often, for routes that contain this.
         """
         self._troubles.append(Trouble(route, times, scope=scope, after=after))
+
+    def calm(self) -> None:
+        """Forget all that was asked for and has not happened yet."""
+        self._troubles.clear()
 
     # -- answering -------------------------------------------------------------------------------
 
@@ -144,8 +168,10 @@ class Api:
         else:
             query = dict(parse_qsl(parts.query, keep_blank_values=True))
             reply = self._answer(request, path, route, ids, query, now)
-            if trouble is not None:
+            if trouble is not None and (trouble.status or trouble.lost):
                 reply = self._troubled(trouble, now)
+        if trouble is not None:
+            reply = replace(reply, delay=trouble.delay, cut=trouble.cut)
         self.seen.append(Seen(now, route, path, _decoded(request.body), request.headers, reply.status))
         self.watch(self.seen[-1])
         return reply

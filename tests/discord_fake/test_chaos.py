@@ -16,6 +16,7 @@ from ccm.discord import Event, Gap, Gateway, GatewayClosed, Ready, RestError, Re
 from ccm.testing import simulate
 from tests.discord_fake.chaos import Chaos, open_chaos
 from tests.discord_fake.fake import CHANNEL, FakeDiscord, open_fake
+from tests.discord_fake.harm import GATEWAY_FAULTS, harm, heal
 from tests.discord_fake.sessions import RESUME
 
 INTENTS = (1 << 0) | (1 << 9) | (1 << 12) | (1 << 15)
@@ -68,12 +69,7 @@ class Bench:
 
     async def settle(self, seconds: float = 900.0) -> None:
         """Heal everything, say one thing more, and wait until it or its loss was heard."""
-        faults = self.fake.faults
-        faults.mute = faults.stalled = faults.refuse_resume = False
-        faults.drop_first_replayed = faults.drop_last_replayed = False
-        faults.hello, faults.corrupt = "", 0
-        faults.dead.clear()
-        self.chaos.slice, self.chaos.delay, self.chaos.dead = 0, 0.0, False
+        heal(self.fake, self.chaos)
         with trio.fail_after(seconds):
             self.say()
             await trio.sleep(1.0)
@@ -348,49 +344,8 @@ def _requests(step: Step) -> None:
 
 # -- any of them, in any order ---------------------------------------------------------------------
 
-FAULTS = st.sampled_from([
-    "reset", "finish", "swallow", "slow", "whole", "slice", "7", "9 true", "9 false", "mute", "unmute",
-    "op 1", "dead resume", "alive", "refuse", "short replay", "holed replay", "late hello", "hello 7",
-    "corrupt", "stall", "go on",
-    "dead", *(f"close {code}" for code in (1000, 4000, 4003, 4007, 4008, 4009)), "nothing",
-])  # fmt: skip
+FAULTS = st.sampled_from((*GATEWAY_FAULTS, "nothing"))
 SCHEDULES = st.lists(st.tuples(st.integers(0, 240), FAULTS, st.integers(0, 4)), max_size=12)
-
-
-async def do(it: Bench, fault: str) -> None:
-    fake, chaos, faults = it.fake, it.chaos, it.fake.faults
-    word, _, rest = fault.partition(" ")
-    if word == "close":
-        fake.close(int(rest))
-    elif word == "9":
-        fake.invalidate(rest == "true")
-    elif fault == "finish":
-        await chaos.finish()
-    elif fault == "7":
-        fake.reconnect()
-    elif fault in ("reset", "swallow"):
-        getattr(chaos, fault)()
-    elif fault == "op 1":
-        fake.ask_for_heartbeats()
-    else:
-        changes: dict[str, dict[str, Any]] = {
-            "slow": {"delay": 1 / 64}, "whole": {"delay": 0.0, "slice": 0}, "slice": {"slice": 3},
-            "dead": {"dead": True},
-        }  # fmt: skip
-        switches: dict[str, dict[str, Any]] = {
-            "mute": {"mute": True}, "unmute": {"mute": False}, "refuse": {"refuse_resume": True},
-            "short replay": {"drop_last_replayed": True}, "holed replay": {"drop_first_replayed": True},
-            "late hello": {"hello": "late"},
-            "hello 7": {"hello": "reconnect"}, "corrupt": {"corrupt": 1}, "stall": {"stalled": True},
-            "dead resume": {"dead": {"resume"}}, "go on": {"stalled": False}, "alive": {"dead": set()},
-        }  # fmt: skip
-        for name, value in changes.get(fault, {}).items():
-            setattr(chaos, name, value)
-        for name, value in switches.get(fault, {}).items():
-            setattr(faults, name, value)
-        if fault == "alive":
-            chaos.dead = False
-            faults.hello = ""
 
 
 @pytest.mark.parametrize("compress", [None, "zlib-stream"])
@@ -403,7 +358,7 @@ def test_any_schedule_of_faults_loses_nothing_in_silence(
         for eighths, fault, said in schedule:
             it.say(said)
             await trio.sleep(eighths / 8)
-            await do(it, fault)
+            await harm(it.fake, it.chaos, fault)
             it.say(said)
 
     run(step, compress=compress)

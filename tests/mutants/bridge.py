@@ -7,6 +7,7 @@ from .mutant import Mutant
 FOLDER = "tests/discord_client"
 MISSED_TESTS = (f"{FOLDER}/test_bridge_missed.py",)
 BRIDGE_TESTS = (f"{FOLDER}/test_bridge.py",)
+REST_TESTS = (f"{FOLDER}/test_rest.py",)
 PART_TESTS = (f"{FOLDER}/test_parts.py",)
 EARLIER_TESTS = (f"{FOLDER}/test_bridge_earlier.py",)
 RESTART_TESTS = (f"{FOLDER}/test_gateway_limits.py",)
@@ -36,8 +37,35 @@ BRIDGE_BUGS = (
     ),
     Mutant(
         "a backfill that failed counts as done", "bridge", MISSED,
-        "        done = not left\n", "        done = True\n",
+        "        return done and not left\n", "        return done\n",
         MISSED_TESTS,
+    ),
+    Mutant(
+        "a backfill that failed is never tried again", "bridge", MISSED,
+        "            self._work.set()\n", "            pass\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "what was backfilled late is never handled", "bridge", MISSED,
+        "                self._gateway.handled(item)\n", "                pass\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "a late backfill hands in what was heard", "bridge", MISSED,
+        "            if said.message.id not in self._known:\n", "            if True:\n",
+        MISSED_TESTS,
+    ),
+    Mutant(
+        "what is written overtakes the reply before it", "bridge", REPLIES,
+        "        if any(turn < sheet.receipt.turn_id for turn in self._owed.get(sheet.channel, ())):\n",
+        "        if False:\n",
+        BRIDGE_TESTS,
+    ),
+    Mutant(
+        "an answer that is cut off is taken as none", "bridge", "discord/_requests.py",
+        "        if status in (200, 201) and found is None and response.content != b\"null\":\n",
+        "        if False:\n",
+        REST_TESTS,
     ),
     Mutant(
         "what a backfill hears hides what it has not heard", "bridge", "discord/_channels.py",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .aio import AIO_BUGS
 from .bridge import BRIDGE_BUGS
 from .core import CORE
 from .discord import DISCORD
@@ -45,4 +46,5 @@ MUTANTS: tuple[Mutant, ...] = (
     + in_short(DISCORD)
     + in_short(BRIDGE_BUGS)
     + in_short(FRONT)
+    + in_short(AIO_BUGS, quick=5)
 )

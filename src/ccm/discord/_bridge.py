@@ -152,6 +152,7 @@ class Bridge:
         nursery.start_soon(self._replies.show)
         nursery.start_soon(self._replies.show_typing)
         nursery.start_soon(self._commands.register)
+        nursery.start_soon(self._missed.catch_up)
         with trio.CancelScope() as listening:
             nursery.start_soon(self._mind_the_token, listening)
             await self._listen()
@@ -194,7 +195,7 @@ class Bridge:
                 where = heard.channel, heard.tenant
                 await self._earlier.withdraw(self._manager, self._me, *where, unknown)
         elif isinstance(heard, Guild):
-            return await self._missed.guild(heard, item.shard)
+            return await self._missed.guild(heard, item)
         return True  # noqa: ASYNC910 - `_take` lets others run
 
     async def _said(self, said: Said) -> bool:
@@ -202,6 +203,7 @@ class Bridge:
         try:
             receipt = await self._submit(message)
         except Draining:
+            self._missed.stop()
             return False  # the next process gets it
         except Rejected as refusal:
             self._refused(refusal, message)
@@ -312,7 +314,9 @@ class Bridge:
                 await self._rest.react(message.channel, message.id, self._merged)
         elif isinstance(outcome, Cancelled) and outcome.by in ("retract", "forget"):
             self._replies.withdraw(turn, message)
-        elif not isinstance(outcome, Replied) and outcome != Cancelled("drain"):
+        elif isinstance(outcome, Replied):
+            self._replies.owe(turn, message)
+        elif outcome != Cancelled("drain"):
             cut = isinstance(outcome, (Superseded, Cancelled))
             text = self._wording(outcome, message)
             await self._replies.close(turn, message, text, below=True, start=not cut)

@@ -75,11 +75,14 @@ class _Sheet:
         pen: held by whoever is making a request for it; a request that shows a part does so in its own task.
         receipt: of the turn while it runs.
         closed: its end has come: only `Replies.finish` writes.
+        finished: it is complete, or will never be.
         refused: Discord does not want it.
         withdrawn: nobody is to see it any more.
     """
 
-    __slots__ = ("channel", "closed", "draft", "pen", "receipt", "refused", "reply_to", "withdrawn")
+    __slots__ = (
+        "channel", "closed", "draft", "finished", "pen", "receipt", "refused", "reply_to", "withdrawn",
+    )  # fmt: skip
 
     def __init__(self, draft: Draft, channel: str, reply_to: str | None) -> None:
         self.draft = draft
@@ -87,7 +90,7 @@ class _Sheet:
         self.reply_to = reply_to
         self.pen = trio.Semaphore(1, max_value=1)
         self.receipt: Receipt | None = None
-        self.closed = self.refused = self.withdrawn = False
+        self.closed = self.finished = self.refused = self.withdrawn = False
 
 
 @final
@@ -102,6 +105,7 @@ class Replies:
 
     # _sheets   turn -> its reply, the oldest first, at most KEPT
     # _running  turns whose replies may be written just now; a part of _sheets
+    # _owed     channel -> turns whose replies are on their way; nothing newer is shown there before
 
     def __init__(self, rest: Rest, aside: Aside, every: float) -> None:
         self._rest = rest
@@ -109,6 +113,7 @@ class Replies:
         self._every = every
         self._sheets: OrderedDict[int, _Sheet] = OrderedDict()
         self._running: dict[int, _Sheet] = {}
+        self._owed: dict[str, set[int]] = {}
         self._work = trio.Event()
         self._typing = TypingIndicator()
         self._alarm = trio.CancelScope()
@@ -127,6 +132,20 @@ class Replies:
         """The turn has its outcome. O(1)."""
         self._running.pop(turn_id, None)
 
+    def owe(self, turn_id: int, message: Message) -> None:
+        """The turn has a reply that `deliver` brings, maybe after some tries. O(1)."""
+        sheet = self._sheet(turn_id, message)
+        if sheet is not None and not sheet.finished and not sheet.withdrawn:
+            self._owed.setdefault(sheet.channel, set()).add(turn_id)
+
+    def _paid(self, turn_id: int, sheet: _Sheet) -> None:
+        """The reply is there, or never will be; so are those before it, as `deliver` is called in order.
+        O(owed)."""
+        sheet.finished = True
+        left = {turn for turn in self._owed.pop(sheet.channel, ()) if turn > turn_id}
+        if left:
+            self._owed[sheet.channel] = left
+
     async def show(self) -> None:
         """Show what is being written, until cancelled."""
         while True:
@@ -141,6 +160,8 @@ class Replies:
     def _look(self, sheet: _Sheet, now: float) -> None:
         """One request for one reply, if it is time and none is on its way."""
         if sheet.closed or sheet.refused or sheet.withdrawn or sheet.receipt is None or not sheet.pen.value:
+            return
+        if any(turn < sheet.receipt.turn_id for turn in self._owed.get(sheet.channel, ())):
             return
         step = sheet.draft.show(sheet.receipt.written, now)
         if step is not None:
@@ -178,11 +199,13 @@ class Replies:
             async with sheet.pen:
                 while (step := sheet.draft.finish("" if sheet.withdrawn else text)) is not None:
                     await self._do(sheet, step)
+            self._paid(turn_id, sheet)
         except RestError as error:
             if (busy := held_back(error)) is not None:
                 raise busy from error
             if for_good(error):
                 sheet.refused = True
+                self._paid(turn_id, sheet)
                 raise Permanent(str(error)) from error
             raise
 
@@ -221,6 +244,7 @@ class Replies:
         sheet = self._sheets.get(turn_id) or (None if message is None else self._sheet(turn_id, message))
         if sheet is not None and not sheet.withdrawn:
             sheet.withdrawn = sheet.closed = True
+            self._owed.get(sheet.channel, set()).discard(turn_id)
             self._aside.start(self._erase, sheet)
         return sheet is not None and bool(sheet.draft.ids)
 
@@ -266,8 +290,9 @@ class Replies:
             reply_to = message.id if message.id.isascii() and message.id.isdigit() else None
             sheet = self._sheets[turn_id] = _Sheet(draft, channel, reply_to)
             if len(self._sheets) > KEPT:
-                oldest, _ = self._sheets.popitem(last=False)
+                oldest, gone = self._sheets.popitem(last=False)
                 self._running.pop(oldest, None)
+                self._paid(oldest, gone)
         return sheet
 
     async def _do(self, sheet: _Sheet, step: Step) -> None:

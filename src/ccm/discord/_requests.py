@@ -80,7 +80,7 @@ class Requests:
         """Send a request and return its answer, decoded; None when it has no body.
 
         It is sent again after a 429, which is never carried out, and, if `repeatable`, after an answer of
-        500 or more and after none. When cancelled it may have been carried out.
+        500 or more, after one that is cut off, and after none. When cancelled it may have been carried out.
 
         Args:
             route: whose limits it falls under.
@@ -168,6 +168,9 @@ class Requests:
             self.breaker.succeeded()
         if isinstance(verdict, Again):
             return verdict
+        if status in (200, 201) and found is None and response.content != b"null":
+            # Without an announced length, an answer that was cut off looks like a whole one.
+            raise RestError(name, 0, 0, "the answer is no JSON, or only a part of it")
         if 200 <= status < 300:
             return found
         told = found if isinstance(found, Mapping) else {}
