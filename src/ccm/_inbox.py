@@ -72,6 +72,8 @@ class Pending(Prompt, Accept):
         self.body = body
         self.at = at = arrived + journal.shift
         self.letter = inbox._intake.replayed
+        # Metadata may be nested deeper than a database reads, and a deadline may be infinite.
+        self.plain = not message.metadata and message.deadline is None
         window = inbox._config.dedupe_window
         if message.generated_id or not window:
             self.message_id = self.digest = ""

@@ -1,8 +1,8 @@
 """The one way into the storage: a task that commits whatever has been put before it, in that order.
 
 Group commit without a timer: what arrives while a commit is on its way goes into the next one. So a lone
-sender waits for one commit. Of many, half are written while the program deals with the other half: if all
-were in one commit, the program would stand still while the disk works, and the disk while the program does.
+sender waits for one commit. Of many, a part is written while the program deals with others: if all were in
+one commit, the program would stand still while the disk works, and the disk while the program does.
 
 What follows from a commit is done here and in the order of the journal, not by the tasks that wait for it:
 Trio wakes tasks in an order of its own, and a message must have its place before its sender goes on.
@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
+from time import perf_counter
 from typing import Any, TypeVar, final
 
 import trio
@@ -28,8 +29,12 @@ from .storage import Operation, Storage
 T = TypeVar("T")
 _RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
 """Seconds between two attempts of a settlement that a failing storage has refused."""
-_FEW = 128
+_FEW = 64
 """So many operations go into one commit at least, if there are so many."""
+_PARTS = 4
+"""Parts into which what is on its way is divided: one is written, while the program deals with others."""
+_EACH = 4e-5
+"""Seconds for each operation of a commit: if it took longer, the disk is slow, and all go into the next."""
 _READERS = 4
 _LOOK = 1.0
 """Seconds between two looks at what other programs may have changed."""
@@ -78,7 +83,7 @@ class Journal:
         self._queue: deque[Item] = deque()
         self._writing: Sequence[Item] = ()
         self._busy = False
-        self._waiting = self._aborted = False
+        self._waiting = self._aborted = self._slow = False
         self._crash: BaseException | None = None
         self._context: Context
         self._since = 0.0
@@ -245,7 +250,8 @@ class Journal:
         """In a thread: commit what is in the queue until nothing is, or it fails."""
         queue = self._queue
         while queue and not self._aborted:
-            most = max(_FEW, self.pending // 2)
+            most = len(queue) if self._slow else max(_FEW, self.pending // _PARTS)
+            began = perf_counter()
             # Noted at once: whatever happens now, somebody is told of these.
             self._writing = batch = [queue.popleft() for _ in range(min(len(queue), most))]
             try:
@@ -253,6 +259,7 @@ class Journal:
             except StorageError as error:
                 self._tell(self._after_failure, batch, error)
                 return
+            self._slow = perf_counter() - began > _EACH * len(batch)
             self._tell(self._committed, batch, results)
 
     def _stopped(self, outcome: Outcome[None]) -> None:

@@ -208,8 +208,8 @@ STORAGE = (
     ),
     Mutant(
         "an id is looked at after its message is in", "dedupe", WRITER,
-        "zip(seqs, accepts, strict=True) if own not in repeated]\n        self._run",
-        "zip(seqs, accepts, strict=True)]\n        self._run",
+        "zip(seqs, accepts, strict=True) if own not in repeated]\n        statement",
+        "zip(seqs, accepts, strict=True)]\n        statement",
         (CRASH,),
     ),
     Mutant(

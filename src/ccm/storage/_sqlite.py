@@ -249,21 +249,22 @@ class SqliteStorage(Storage):
 
     def commit(self, operations: Sequence[Operation]) -> list[Any]:
         connection = self._usable()
-        self._look()
         with self._telling("write to"):
             try:
                 results = None if self._traces else self._writer.accept_alone(operations)
-                if results is not None:
-                    return results
-                connection.execute("BEGIN IMMEDIATE")
-                results = self._writer.apply(operations)
-                connection.execute("COMMIT")
+                if results is None:
+                    connection.execute("BEGIN IMMEDIATE")
+                    results = self._writer.apply(operations)
+                    connection.execute("COMMIT")
             except BaseException:
                 self._writer.rolled_back()
                 if connection.in_transaction:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
                 raise
+        # Afterwards, so that nothing is promised that went into a file which is no more. Before, it would let
+        # the program go on with what was committed last, too, and this thread wait for Python's lock.
+        self._look()
         if any(type(operation) is Forget for operation in operations):
             self._clear_log(connection, patience=200)
         elif self._traces:
