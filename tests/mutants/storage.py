@@ -207,6 +207,24 @@ STORAGE = (
         (SIMULATION,),
     ),
     Mutant(
+        "metadata that a database cannot read", "G9", INBOX,
+        "        self.plain = not message.metadata and message.deadline is None\n",
+        "        self.plain = True\n",
+        ("tests/storage/test_plain.py",),
+    ),
+    Mutant(
+        "the keys in a body are mixed up", "G2", WRITER,
+        "value->>'$[2].conversation', coalesce(value->>'$[2].tenant', ''), value->>'$[2].user'",
+        "value->>'$[2].user', coalesce(value->>'$[2].tenant', ''), value->>'$[2].conversation'",
+        ("tests/storage/test_plain.py",),
+    ),
+    Mutant(
+        "a deleted file is not noticed", "G9", SQLITE,
+        "        self._look()\n        if any(",
+        "        if any(",
+        ("tests/storage/test_sqlite_file.py",),
+    ),
+    Mutant(
         "an id is looked at after its message is in", "dedupe", WRITER,
         "zip(seqs, accepts, strict=True) if own not in repeated]\n        statement",
         "zip(seqs, accepts, strict=True)]\n        statement",

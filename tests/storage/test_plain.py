@@ -76,7 +76,7 @@ def deep(levels: int) -> Any:
 
 
 def test_what_a_database_cannot_read_harms_nobody(tmp_path: Path) -> None:
-    """Metadata that is nested deeply or no JSON, and a time without end, beside messages without any of it."""
+    """Metadata that is nested deeply or is no JSON, a time without end, and what has none of it."""
     odd = [
         Message("c1", "u", "deep", metadata={"deep": deep(940)}),
         Message("c2", "u", "no number", metadata={"number": math.nan}),
