@@ -16,7 +16,7 @@ from ccm._message import Message, Reply
 from ccm._outcome import Cancelled, Merged, Replied
 from ccm._receipt import Receipt
 
-from ._command_wording import AnswerWording, friendly_answer
+from ._command_wording import Answer, friendly_answer
 from ._commanding import Commands
 from ._commands import Command
 from ._draft import nonce_of
@@ -26,7 +26,7 @@ from ._gateway import Gateway
 from ._hearing import Commanded, Deleted, Edited, Guild, Said, channel_of, hear
 from ._inbox import Item
 from ._missed import Missed
-from ._models import Event
+from ._models import Event, Interaction
 from ._replies import Aside, Replies
 from ._wording import Notices, friendly
 
@@ -76,7 +76,7 @@ class Bridge:
     def __init__(
         self, gateway: Gateway, *, wording: Callable[[Outcome, Message], str] = friendly, every: float = 1.0,
         max_age: float = 900.0, merged: str = "✅", commands: Sequence[Command] = (),
-        command_wording: AnswerWording = friendly_answer,
+        command_wording: Callable[[Answer, Interaction], str] = friendly_answer,
     ) -> None:  # fmt: skip
         for name, value, low in (("every", every, 0.5), ("max_age", max_age, 0.0)):
             if not isinstance(value, (int, float)) or not low <= value < float("inf"):

@@ -14,7 +14,7 @@ from ccm._statistics import Statistics
 from ._models import Interaction
 from ._wording import WENT_WRONG
 
-__all__ = ["TEXTS", "Answer", "AnswerWording", "Tested", "friendly_answer", "seconds"]
+__all__ = ["TEXTS", "Answer", "Tested", "friendly_answer", "seconds"]
 
 WORDS: Final[Mapping[type, str]] = {
     str: "a text", int: "a whole number", bool: "true or false", float: "a number",
@@ -33,9 +33,6 @@ class Answer:
 
     kind: str
     values: Mapping[str, Any] = attrs.field(factory=dict)
-
-
-AnswerWording = Callable[[Answer, Interaction], str]
 
 
 @final

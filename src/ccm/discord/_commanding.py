@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import trio
 
 from ccm._manager import ConversationManager
 
-from ._command_wording import Answer, AnswerWording, friendly_answer
+from ._command_wording import Answer, friendly_answer
 from ._commands import Command, Invocation, WrongArgument, arguments_of, definitions, same, table
 from ._draft import sendable
 from ._errors import RestError
@@ -47,8 +47,9 @@ class Commands:
     # _seen  ids of interactions that were taken up, the oldest first, at most KEPT
 
     def __init__(
-        self, commands: Sequence[Command], rest: Rest, wording: AnswerWording = friendly_answer
-    ) -> None:
+        self, commands: Sequence[Command], rest: Rest,
+        wording: Callable[[Answer, Interaction], str] = friendly_answer,
+    ) -> None:  # fmt: skip
         self._table = table(commands)
         self._wording = wording
         self._rest = rest

@@ -11,7 +11,7 @@ import attrs
 from ccm._checks import refuse
 from ccm._manager import ConversationManager
 
-from ._command_wording import Answer, AnswerWording, friendly_answer
+from ._command_wording import Answer, friendly_answer
 from ._models import Interaction
 
 __all__ = [
@@ -102,7 +102,7 @@ class Invocation:
     interaction: Interaction
     manager: ConversationManager
     arguments: Mapping[str, Any]
-    wording: AnswerWording = attrs.field(default=friendly_answer, eq=False, repr=False)
+    wording: Callable[[Answer, Interaction], str] = attrs.field(default=friendly_answer, eq=False, repr=False)
 
     @property
     def conversation(self) -> str:
