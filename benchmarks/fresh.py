@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,9 +31,12 @@ IMPORTS = 9
 
 def child(*arguments: str) -> float:
     """The number that a new interpreter prints."""
+    # With compiled modules, as after an installation, also where nothing is to be left behind.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
-    )
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600,
+        env=env,
+    )  # fmt: skip
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise Void(f"`python {' '.join(arguments)[:60]}` ended with code {done.returncode}: {last}")

@@ -5,8 +5,15 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import ccm._opening
+from ccm._conversations import Stages
+from ccm.storage import Storage
+
 with (Path(__file__).parent.parent / "pyproject.toml").open("rb") as _file:
     _metadata = tomllib.load(_file)["project"]
+
+# Imported for type checkers alone, but the reference has to know what they are.
+vars(ccm._opening).update(Stages=Stages, Storage=Storage)
 
 project = _metadata["name"]
 author = _metadata["authors"][0]["name"]

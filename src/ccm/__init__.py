@@ -6,9 +6,11 @@ conversation, priority between messages, fairness between tenants, bounded every
 
 from __future__ import annotations
 
+from importlib import import_module as _import_module
 from types import FunctionType as _FunctionType
+from typing import TYPE_CHECKING
+from typing import Any as _Any
 
-from ._batching import Batcher
 from ._books import DeadLetter
 from ._bus import EventStream
 from ._changes import Change, Stopped
@@ -67,6 +69,9 @@ from ._sessions import Session
 from ._statistics import Statistics
 from ._streaming import ReplyStream, Restarted
 from ._turn import Turn
+
+if TYPE_CHECKING:
+    from ._batching import Batcher
 
 CRITICAL = Priority.CRITICAL
 HIGH = Priority.HIGH
@@ -152,8 +157,20 @@ __all__ = [
 
 _public = globals().copy()
 for _name in __all__:
-    _object = _public[_name]
+    _object = _public.get(_name)
     # Whoever meets one of them in a traceback or in the documentation finds it where it is public.
     if getattr(_object, "__module__", "").startswith("ccm.") and isinstance(_object, (type, _FunctionType)):
         _object.__module__ = __name__
 del _public, _name, _object
+
+
+def __getattr__(name: str) -> _Any:
+    """`storage` and `Batcher` are imported when they are asked for: who needs neither need not wait."""
+    if name == "storage":
+        return _import_module("ccm.storage")
+    if name == "Batcher":
+        from ._batching import Batcher
+
+        Batcher.__module__ = __name__
+        return Batcher
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint
 
 from ._changes import Change, Changes, Stopped
 from ._dispatcher import GRACE, Dispatcher
-from ._durable import Durable
 from ._intake import Intake
 from ._message import Message
 from ._record import TurnRecord
+
+if TYPE_CHECKING:
+    from ._durable import Durable
 
 
 class Corrections(ABC):

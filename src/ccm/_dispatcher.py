@@ -7,7 +7,7 @@ scheduler and the workers agree, which is what the laws are checked against.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
@@ -24,10 +24,12 @@ from ._errors import Expired, Outcome
 from ._outcome import Cancelled
 from ._overload import LoadWatch
 from ._record import TurnRecord
-from ._settling import Settler
 from ._stuck import report
 from ._trends import Recorder
 from ._worker import Deliver, Pool
+
+if TYPE_CHECKING:
+    from ._settling import Settler
 
 GRACE = 1.0
 """Seconds after which a turn that was told to end is reported as stuck."""

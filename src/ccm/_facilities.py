@@ -7,18 +7,16 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ._books import DeadLetter
-from ._conversations import Conversations
 from ._core.alerts import Alert
 from ._errors import StorageError
-from ._items import Unwatched
 from ._message import Message, Priority
 from ._policies import RetryPolicy
 from ._receipt import Receipt
 from ._services import Service, Services
-from .storage import Discard
 
 if TYPE_CHECKING:
     from ._config import Config
+    from ._conversations import Conversations
     from ._dispatcher import Dispatcher
 
 
@@ -175,6 +173,9 @@ class Facilities(ABC):
         """
         letter = self._dispatcher.books.take_letter(id)
         if letter.message is not None and (durable := self._dispatcher.books.tools.durable) is not None:
+            from ._items import Unwatched
+            from .storage import Discard  # which nobody needs without one
+
             durable.journal.put(Unwatched(Discard(id)))
         return letter
 

@@ -18,6 +18,7 @@ from ._core.admission import Displace, Refuse, Verdict, Wait
 from ._core.busy import Decision, Proceed
 from ._core.reserve import Reserved
 from ._core.routes import Route, select
+from ._digest import digest
 from ._errors import Reason, StorageError
 from ._items import PROMPT, Prompt, Unwatched
 from ._journal import Journal
@@ -26,7 +27,7 @@ from ._policies import Overflow
 from ._receipt import Settled
 from ._record import TurnRecord
 from .storage import Accept, Accepted, Letter, Repeated, Settle, Stored
-from .storage._codec import decode_message, decode_outcome, digest, edited, encode_message
+from .storage._codec import decode_message, decode_outcome, edited, encode_message
 
 if TYPE_CHECKING:
     from ._intake import Intake

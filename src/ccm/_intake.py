@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import get_ident
-from typing import Any, NoReturn, final
+from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import trio
 
@@ -18,16 +18,19 @@ from ._core.ledger import Ledger
 from ._core.ratelimit import RateLimiter
 from ._core.routes import Route, select
 from ._core.tenants import Tenants
+from ._digest import digest
 from ._dispatcher import Dispatcher
 from ._errors import Duplicate, Reason, Rejected, Shed
-from ._inbox import Inbox, Pending
-from ._journal import Journal
+from ._items import Prompt
 from ._line import Line, Sender
 from ._message import Message, OnBusy, Priority
 from ._receipt import Receipt
 from ._record import TurnRecord, said_at_first
 from ._sessions import Session
-from .storage._codec import digest
+
+if TYPE_CHECKING:
+    from ._inbox import Inbox, Pending
+    from ._journal import Journal
 
 # Plain numbers index lists faster than an enum's members do.
 _PLAIN = tuple(range(len(Priority)))
@@ -139,7 +142,7 @@ class Intake:
         else:
             verdict, decision = self.judge(message, route, priority, limited, now)
         if verdict is not None:
-            if isinstance(verdict, Pending):
+            if isinstance(verdict, Prompt):
                 return verdict
             if isinstance(verdict, Wait):
                 return None

@@ -10,10 +10,10 @@ import trio
 from trio.lowlevel import Abort, current_task, reschedule, wait_task_rescheduled
 
 from ._errors import StorageError
-from .storage import Operation
 
 if TYPE_CHECKING:
     from ._journal import Journal
+    from .storage import Operation
 
 
 PROMPT: Final = ("_error", "_journal", "_result", "task", "told")

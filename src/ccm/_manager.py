@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from math import inf
-from typing import Any, Protocol, Self, final
+from typing import TYPE_CHECKING, Any, Protocol, Self, final
 
 import trio
 from trio.lowlevel import (
@@ -27,7 +27,6 @@ from ._core.trends import Trends
 from ._corrections import Corrections
 from ._dispatcher import GRACE, Dispatcher
 from ._facilities import Facilities
-from ._inbox import Pending
 from ._intake import Intake
 from ._line import Sender
 from ._message import Message, Reply
@@ -37,6 +36,9 @@ from ._report import picture
 from ._sessions import Session
 from ._statistics import Statistics
 from ._streaming import ReplyStream
+
+if TYPE_CHECKING:
+    from ._inbox import Pending
 
 
 class Accept(Protocol):
@@ -99,13 +101,13 @@ class ConversationManager(Corrections, Facilities):
         """
         await checkpoint_if_cancelled()
         record = self._accept(message, self._now(), asked=True)
-        if type(record) is TurnRecord:
+        if isinstance(record, TurnRecord):
             pass
-        elif type(record) is Pending:
+        elif record is None:
+            record = await self._intake.arrive(self._intake.line.join(message, asked=True))
+        else:
             await wait_task_rescheduled(record.expect())
             record = record.outcome()
-        else:
-            record = await self._intake.arrive(self._intake.line.join(message, asked=True))
         if record.place != DONE or record.sealed is False:
             await wait_task_rescheduled(self._expect(record))
         return self._reply(record)
@@ -165,14 +167,14 @@ class ConversationManager(Corrections, Facilities):
         await checkpoint_if_cancelled()
         found = self._accept(message, self._now(), asked=False)
         # As `_taken` does, in as few frames as can be: this is done for each message.
-        if type(found) is TurnRecord:
+        if isinstance(found, TurnRecord):
             await cancel_shielded_checkpoint()
             return Receipt(found, self._dispatcher)
-        if type(found) is Pending:
-            await wait_task_rescheduled(found.expect())
-            return Receipt(found.outcome(), self._dispatcher)
-        sender = self._intake.line.join(message, asked=False)
-        return Receipt(await self._intake.arrive(sender), self._dispatcher)
+        if found is None:
+            sender = self._intake.line.join(message, asked=False)
+            return Receipt(await self._intake.arrive(sender), self._dispatcher)
+        await wait_task_rescheduled(found.expect())
+        return Receipt(found.outcome(), self._dispatcher)
 
     async def _resubmit(self, message: Message, letter: int) -> Receipt:
         self._intake.replayed = letter

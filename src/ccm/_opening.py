@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -13,14 +14,12 @@ from ._alerts import OnAlert, Watch
 from ._books import Books
 from ._bus import Bus
 from ._config import Config
-from ._conversations import Stages
 from ._core.alerts import AlertRules
 from ._core.routes import Handler, Route, Router, check_handler
 from ._core.scheduler import Scheduler
 from ._core.sessions import SessionTable
 from ._core.tenants import Tenants
 from ._dispatcher import Dispatcher
-from ._durable import Durable
 from ._errors import HandlerFailed
 from ._intake import Intake
 from ._manager import ConversationManager
@@ -28,7 +27,10 @@ from ._message import Priority
 from ._services import Services
 from ._tools import Tools
 from ._worker import Deliver
-from .storage import Storage
+
+if TYPE_CHECKING:
+    from ._conversations import Stages
+    from .storage import Storage
 
 _UNBOUNDED = 10_000_000
 
@@ -85,6 +87,8 @@ def _assemble(
     tools.load = dispatcher.load
     intake = Intake(routes, config, dispatcher)
     if storage is not None:
+        from ._durable import Durable  # with all that belongs to it, which takes a while to import
+
         tools.durable = durable = Durable(storage, intake, deliver, nursery, stages)
         intake.use(tuple(durable.handling(route) for route in routes))
     return ConversationManager._create(config, dispatcher, intake)
@@ -92,11 +96,13 @@ def _assemble(
 
 def _storage(storage: object) -> Storage | None:
     """What `open_manager` was given, as a storage that is not open yet."""
-    if storage is None or isinstance(storage, Storage):
+    if storage is None:
+        return None
+    from .storage import SqliteStorage, Storage  # as above
+
+    if isinstance(storage, Storage):
         return storage
     if isinstance(storage, (str, os.PathLike)):
-        from .storage import SqliteStorage
-
         return SqliteStorage(storage)
     raise TypeError(f"storage must be a path, a ccm.storage.Storage or None (memory), got {storage!r}")
 

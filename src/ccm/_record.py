@@ -11,11 +11,11 @@ from ._core.history import History, HistoryEntry
 from ._core.lanes import DONE, INF, NEW, Entry
 from ._core.ledger import Ledger
 from ._core.sessions import Session
+from ._digest import digest
 from ._errors import Outcome
 from ._extras import Extras, Steered
 from ._message import Message, Priority, Reply
 from ._outcome import Replied
-from .storage._codec import digest
 
 
 class TurnRecord(Entry):

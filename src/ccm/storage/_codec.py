@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from .._errors import Expired, Outcome, Reason, Rejected, Shed, Superseded
-from .._message import CARRIED, Message, Priority, Reply
+from .._message import Message, Priority, Reply
 from .._outcome import Cancelled, Failed, Merged, Replied
 
 _NONE = (None, None, None, None)
@@ -74,20 +73,6 @@ def _encode_all(message: Message, shift: float) -> str:
             f"metadata must be made of JSON's types to be stored, got {dict(message.metadata)!r} ({error}); "
             "convert what is in it"
         ) from None
-
-
-def digest(message: Message) -> str:
-    """A digest of what a message says, but for where: to tell a repetition from another one. O(length).
-
-    Of user, text, channel, class and metadata. The context of a trace is not said by anybody: a repetition
-    has another one.
-    """
-    metadata = {name: value for name, value in message.metadata.items() if name not in CARRIED}
-    said = [message.user, message.text, message.channel, message.priority]
-    if metadata:  # there and back: then all keys are texts, which can be sorted
-        said.append(json.loads(json.dumps(metadata, default=repr, skipkeys=True)))
-    text = json.dumps(said, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def encode_edited(message: Message, shift: float, first: str) -> str:
