@@ -6,10 +6,9 @@ conversation, priority between messages, fairness between tenants, bounded every
 
 from __future__ import annotations
 
+import typing as _typing
 from importlib import import_module as _import_module
 from types import FunctionType as _FunctionType
-from typing import TYPE_CHECKING
-from typing import Any as _Any
 
 from ._books import DeadLetter
 from ._bus import EventStream
@@ -70,7 +69,7 @@ from ._statistics import Statistics
 from ._streaming import ReplyStream, Restarted
 from ._turn import Turn
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from ._batching import Batcher
 
 CRITICAL = Priority.CRITICAL
@@ -164,7 +163,7 @@ for _name in __all__:
 del _public, _name, _object
 
 
-def __getattr__(name: str) -> _Any:
+def __getattr__(name: str) -> _typing.Any:
     """`storage` and `Batcher` are imported when they are asked for: who needs neither need not wait."""
     if name == "storage":
         return _import_module("ccm.storage")
