@@ -20,7 +20,12 @@ import trio
 from tests.discord_fake.fake import CHANNEL, FakeDiscord, open_fake
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-START = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+# What a shell without job control starts in the background ignores Ctrl-C, and so do its children.
+START = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_path(sys.argv[1], run_name='__main__')
+"""
 TO_DISCORD = """
 import discord.http, os, yarl
 from discord.gateway import DiscordWebSocket
