@@ -151,10 +151,7 @@ class Inbox:
         busy = route.busy if message.on_busy is None else message.on_busy
         verdict = self._early(message, priority, route.ordered, busy, limited, now)
         if verdict is None:
-            if busy is OnBusy.ENQUEUE or not route.ordered:
-                verdict = self._intake.admission.turn(message, priority, route.ordered, limited, now)
-            else:
-                verdict, _ = self._intake.judge(message, route, priority, limited, now)
+            verdict, _ = self._intake.judge(message, route, priority, limited, now)
         if verdict is not None and not isinstance(verdict, Displace):
             return verdict
         pending = Pending(self, message, body, route, sides, priority, limited, asked, now)
@@ -229,7 +226,7 @@ class Inbox:
 
     def arrived(self, pending: Pending, result: Accepted | Repeated) -> None:
         """A message is durable: it takes its place. O(log n)."""
-        self._reserved.remove(pending.message.conversation, pending.message.tenant)
+        self._off(pending)
         now = self._dispatcher.now()
         if isinstance(result, Repeated):
             self._give_back(pending)

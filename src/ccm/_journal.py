@@ -15,7 +15,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context, copy_context
-from time import perf_counter
 from typing import Any, TypeVar, final
 
 import trio
@@ -251,7 +250,7 @@ class Journal:
         queue = self._queue
         while queue and not self._aborted:
             most = len(queue) if self._slow else max(_FEW, self.pending // _PARTS)
-            began = perf_counter()
+            began = time.perf_counter()
             # Noted at once: whatever happens now, somebody is told of these.
             self._writing = batch = [queue.popleft() for _ in range(min(len(queue), most))]
             try:
@@ -259,7 +258,7 @@ class Journal:
             except StorageError as error:
                 self._tell(self._after_failure, batch, error)
                 return
-            self._slow = perf_counter() - began > _EACH * len(batch)
+            self._slow = time.perf_counter() - began > _EACH * len(batch)
             self._tell(self._committed, batch, results)
 
     def _stopped(self, outcome: Outcome[None]) -> None:
@@ -319,10 +318,6 @@ class Journal:
         if self.failing is not None:
             self.failing, self._delay = None, 0.0
             self._told(None)
-        if len(results) == len(batch):
-            for item, result in zip(batch, results, strict=True):
-                item.done(result)
-            return
         following = iter(results)
         for item in batch:
             item.done(None if item.operation is None else next(following))
