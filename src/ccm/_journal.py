@@ -243,10 +243,14 @@ class Journal:
     def _start(self) -> None:
         """Have a thread write what there is, and what comes meanwhile."""
         self._busy = True
-        start_thread_soon(self._write, self._stopped, "ccm storage")
+        start_thread_soon(self._write, self._stopped)
 
-    def _write(self) -> None:
-        """In a thread: commit what is in the queue until nothing is, or it fails."""
+    def _write(self) -> tuple[Sequence[Item], Sequence[Any]] | None:
+        """In a thread: commit what is in the queue until nothing is, or it fails.
+
+        The last batch is returned with its results, and told of together with the end: each word to Trio's
+        thread wakes it, and then both want Python's lock.
+        """
         queue = self._queue
         while queue and not self._aborted:
             most = len(queue) if self._slow else max(_FEW, self.pending // _PARTS)
@@ -257,11 +261,14 @@ class Journal:
                 results = self._commit(batch)
             except StorageError as error:
                 self._tell(self._after_failure, batch, error)
-                return
+                return None
             self._slow = time.perf_counter() - began > _EACH * len(batch)
+            if not queue:
+                return batch, results
             self._tell(self._committed, batch, results)
+        return None
 
-    def _stopped(self, outcome: Outcome[None]) -> None:
+    def _stopped(self, outcome: Outcome[tuple[Sequence[Item], Sequence[Any]] | None]) -> None:
         """In that thread: it has ended."""
         self._tell(self._after_writing, outcome)
 
@@ -277,11 +284,15 @@ class Journal:
             self._crash = error
             self._wake()
 
-    def _after_writing(self, outcome: Outcome[None]) -> None:
-        self._busy = False
-        if isinstance(outcome, Error):  # a bug, not the disk
-            self._queue.extendleft(reversed(self._writing))
-            outcome.unwrap()
+    def _after_writing(self, outcome: Outcome[tuple[Sequence[Item], Sequence[Any]] | None]) -> None:
+        try:
+            if isinstance(outcome, Error):  # a bug, not the disk
+                self._queue.extendleft(reversed(self._writing))
+            last = outcome.unwrap()
+            if last is not None:
+                self._committed(*last)
+        finally:
+            self._busy = False
         if self._queue and not (self._delay or self._closing):
             self._start()
         elif self._waiting or self._delay or self._closing:

@@ -63,6 +63,7 @@ class SqliteStorage(Storage):
 
     def __init__(self, path: str | os.PathLike[str], *, owned: bool = True) -> None:
         self.path = Path(path)
+        self._name = str(self.path)
         self._owned = owned
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
@@ -211,13 +212,15 @@ class SqliteStorage(Storage):
         try:
             yield
         except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "") or ""
-            unknown = name.startswith(_UNKNOWN)
-            if unknown or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                self._failed = f"it has failed before ({error})"
-            raise StorageError(
-                f"cannot {what} the storage {self.path}: {_advice(error, name)}", unknown=unknown
-            ) from error
+            raise self._ours(what, error) from error
+
+    def _ours(self, what: str, error: sqlite3.Error) -> StorageError:
+        """What to raise instead of an error of SQLite; some are final."""
+        name = getattr(error, "sqlite_errorname", "") or ""
+        unknown = name.startswith(_UNKNOWN)
+        if unknown or name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            self._failed = f"it has failed before ({error})"
+        return StorageError(f"cannot {what} the storage {self.path}: {_advice(error, name)}", unknown=unknown)
 
     def _usable(self) -> sqlite3.Connection:
         if self._failed is not None:
@@ -233,7 +236,7 @@ class SqliteStorage(Storage):
         """Whether the file is still the one that was opened."""
         # Not by a descriptor kept open: closing it would give up all locks that the process has on the file.
         try:
-            found = os.stat(self.path)
+            found = os.stat(self._name)
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._identity:
@@ -249,27 +252,34 @@ class SqliteStorage(Storage):
 
     def commit(self, operations: Sequence[Operation]) -> list[Any]:
         connection = self._usable()
-        with self._telling("write to"):
-            try:
-                results = None if self._traces else self._writer.accept_alone(operations)
-                if results is None:
-                    connection.execute("BEGIN IMMEDIATE")
-                    results = self._writer.apply(operations)
-                    connection.execute("COMMIT")
-            except BaseException:
-                self._writer.rolled_back()
-                if connection.in_transaction:
-                    with contextlib.suppress(sqlite3.Error):
-                        connection.execute("ROLLBACK")
-                raise
+        try:
+            results = None if self._traces else self._writer.accept_alone(operations)
+            alone = results is not None
+            if results is None:
+                connection.execute("BEGIN IMMEDIATE")
+                results = self._writer.apply(operations)
+                connection.execute("COMMIT")
+        except BaseException as error:
+            self._writer.rolled_back()
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._ours("write to", error) from error
+            raise
         # Afterwards, so that nothing is promised that went into a file which is no more. Before, it would let
         # the program go on with what was committed last, too, and this thread wait for Python's lock.
         self._look()
+        if not alone:
+            self._clean_up(connection, operations)
+        return results
+
+    def _clean_up(self, connection: sqlite3.Connection, operations: Sequence[Operation]) -> None:
+        """Leave no trace in the write-ahead log of what was erased."""
         if any(type(operation) is Forget for operation in operations):
             self._clear_log(connection, patience=200)
         elif self._traces:
             self._clear_log(connection, patience=0)
-        return results
 
     def _clear_log(self, connection: sqlite3.Connection, *, patience: int) -> None:
         """Empty the write-ahead log; after a later commit if somebody reads an older state just now."""

@@ -46,6 +46,7 @@ _TAKE_IN_PLAIN: Final = (
     " value->>'$[2].conversation', coalesce(value->>'$[2].tenant', ''), value->>'$[2].user', value->>1,"
     " value->2 FROM json_each(?)"
 )
+_TAKE_ONE_IN: Final = "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT ?, ?, ?, ?, ?, ?"
 _ALONE: Final = " WHERE (SELECT data_version FROM pragma_data_version) = ?"
 """Somebody else's commit would have changed it; judged once the transaction keeps everybody else out."""
 
@@ -107,8 +108,13 @@ class Writer:
                 return None
             plain = plain and operation.plain
         first, accepts = self._last_seq + 1, cast("Sequence[Accept]", operations)
-        statement, rows = _rows(enumerate(accepts, first), plain)
-        written = self._run(statement + _ALONE, (rows, self._version)).rowcount
+        if len(accepts) == 1:  # whose sender waits for nothing else: reading JSON takes SQLite 40 us
+            one = accepts[0]
+            values: tuple[Any, ...] = (first, one.conversation, one.tenant, one.user, one.at, one.body)
+            written = self._run(_TAKE_ONE_IN + _ALONE, (*values, self._version)).rowcount
+        else:
+            statement, rows = _rows(enumerate(accepts, first), plain)
+            written = self._run(statement + _ALONE, (rows, self._version)).rowcount
         if written != len(operations):
             return None
         self._last_seq += written
