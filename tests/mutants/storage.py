@@ -165,8 +165,8 @@ STORAGE = (
     ),
     Mutant(
         "an error while writing is nobody's", "G1", JOURNAL,
-        "            last = outcome.unwrap()\n",
-        "            last = None if isinstance(outcome, Error) else outcome.unwrap()\n",
+        "            outcome.unwrap()\n",
+        "            pass\n",
         (WRITING,),
     ),
     Mutant(
@@ -220,16 +220,28 @@ STORAGE = (
     ),
     Mutant(
         "the keys of a lone message are mixed up", "G2", WRITER,
-        "(first, one.conversation, one.tenant, one.user, one.at, one.body)",
-        "(first, one.user, one.tenant, one.conversation, one.at, one.body)",
+        "(first, one.conversation, one.tenant, one.user, one.at, one.body,",
+        "(first, one.user, one.tenant, one.conversation, one.at, one.body,",
         ("tests/storage/test_plain.py",),
     ),
     Mutant(
         "the last of what was written is told to nobody", "G1", JOURNAL,
-        "            if last is not None:\n                self._committed(*last)\n",
-        "",
+        "            if batch:\n                self._committed(batch, results)\n",
+        "            pass\n",
         (WRITING,),
         slow=True,  # it hangs, until the time is over
+    ),
+    Mutant(
+        "what was written first is told of last", "G2", JOURNAL,
+        "            function, args = self._news.popleft()\n",
+        "            function, args = self._news.pop()\n",
+        (WRITING,),
+    ),
+    Mutant(
+        "a thread stays behind", "G12", JOURNAL,
+        "                await self._dismiss()  # noqa: ASYNC102\n",
+        "",
+        (WRITING,),
     ),
     Mutant(
         "a deleted file is not noticed", "G9", SQLITE,

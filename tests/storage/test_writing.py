@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ import trio.testing
 
 import ccm
 from ccm import Config, Message, StorageError, Turn
+from ccm._journal import Journal
 from ccm.storage import Accept, Accepted, Operation, SqliteStorage
 from ccm.testing import CancelAt
 from tests.faults.disk import Disk
@@ -139,6 +141,51 @@ def test_a_bug_in_a_storage_ends_the_manager_and_every_sender_is_told() -> None:
         trio.run(program)
     assert len(told) == 20
     assert all(error.unknown for error in told)
+    assert not writers()
+
+
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "ccm storage"]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_thread_that_writes_ends_with_the_manager(tmp_path: Path, cut: bool) -> None:
+    """Also when the block is cut off while it writes."""
+
+    async def program() -> None:
+        with trio.CancelScope() as scope:
+            async with ccm.open_manager(never, config=CONFIG, storage=tmp_path / "bot.db") as manager:
+                assert len(writers()) == 1
+                await manager.submit(Message("c", "u", "text"))
+                if cut:
+                    async with trio.open_nursery() as nursery:
+                        for number in range(50):
+                            nursery.start_soon(manager.submit, Message("c", "u", str(number)))
+                        await trio.testing.wait_all_tasks_blocked()
+                        scope.cancel()
+
+    trio.run(program)
+    assert not writers()
+
+
+def test_news_keep_their_order_and_an_error_in_one_does_not_hide_the_others() -> None:
+    """The program is busy while several batches are written, and hears of them together."""
+    told, journal = list[int](), Journal(Broken(), time.perf_counter)
+
+    def fail() -> None:
+        raise ZeroDivisionError("a bug in what follows from a commit")
+
+    async def program() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run)
+            await trio.testing.wait_all_tasks_blocked()
+            for news in (lambda: told.append(1), fail, lambda: told.append(2), lambda: told.append(3)):
+                journal._tell(news)
+
+    with pytest.RaisesGroup(ZeroDivisionError):
+        trio.run(program)
+    assert told == [1, 2, 3]
+    assert not writers()
 
 
 def test_another_program_puts_messages_in_between(tmp_path: Path) -> None:

@@ -46,9 +46,11 @@ _TAKE_IN_PLAIN: Final = (
     " value->>'$[2].conversation', coalesce(value->>'$[2].tenant', ''), value->>'$[2].user', value->>1,"
     " value->2 FROM json_each(?)"
 )
-_TAKE_ONE_IN: Final = "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT ?, ?, ?, ?, ?, ?"
 _ALONE: Final = " WHERE (SELECT data_version FROM pragma_data_version) = ?"
 """Somebody else's commit would have changed it; judged once the transaction keeps everybody else out."""
+_TAKE_ONE_IN: Final = (
+    f"INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT ?, ?, ?, ?, ?, ?{_ALONE}"
+)
 
 
 def _rows(accepts: Iterable[tuple[int, Accept]], plain: bool) -> tuple[str, str]:
@@ -110,8 +112,8 @@ class Writer:
         first, accepts = self._last_seq + 1, cast("Sequence[Accept]", operations)
         if len(accepts) == 1:  # whose sender waits for nothing else: reading JSON takes SQLite 40 us
             one = accepts[0]
-            values: tuple[Any, ...] = (first, one.conversation, one.tenant, one.user, one.at, one.body)
-            written = self._run(_TAKE_ONE_IN + _ALONE, (*values, self._version)).rowcount
+            values = (first, one.conversation, one.tenant, one.user, one.at, one.body, self._version)
+            written = self._run(_TAKE_ONE_IN, values).rowcount
         else:
             statement, rows = _rows(enumerate(accepts, first), plain)
             written = self._run(statement + _ALONE, (rows, self._version)).rowcount
