@@ -175,13 +175,11 @@ class Journal:
     async def run(self) -> None:  # noqa: ASYNC910 - a task of its own
         """Commit until closed. Shielded: what has been accepted is settled also while all else ends."""
         self._task = current_task()
-        if self.storage.blocking:
-            self._hire()
         try:
+            if self.storage.blocking:
+                self._hire()
             with self._scope:
-                while not (self._closing and not self._queue and not self._busy):
-                    if self._crash is not None:
-                        raise self._crash
+                while self._crash is None and not (self._closing and not self._queue and not self._busy):
                     if self._busy:
                         self._waiting = True
                         await self._park()
@@ -204,6 +202,8 @@ class Journal:
             for item in left:
                 item.failed(StorageError("the manager ended before this was written", unknown=True))
             self.closed.set()
+        if self._crash is not None:
+            raise self._crash
 
     async def _idle(self) -> None:
         """Wait for work; look now and then whether another program has changed what is stored."""
@@ -310,7 +310,7 @@ class Journal:
 
     async def _dismiss(self) -> None:  # noqa: ASYNC910 - part of `run`
         """Let the thread end, which is not writing."""
-        if hasattr(self, "_ear"):
+        if hasattr(self, "_ear"):  # else there is none
             self._dismissed = True
             self._rest.release()
             while self._writes:

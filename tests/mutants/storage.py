@@ -238,6 +238,12 @@ STORAGE = (
         (WRITING,),
     ),
     Mutant(
+        "an error at the end is nobody's", "G12", JOURNAL,
+        "        if self._crash is not None:\n            raise self._crash\n",
+        "        if self._crash is not None and not self._closing:\n            raise self._crash\n",
+        (WRITING,),
+    ),
+    Mutant(
         "a thread stays behind", "G12", JOURNAL,
         "                await self._dismiss()  # noqa: ASYNC102\n",
         "",

@@ -168,7 +168,8 @@ def test_the_thread_that_writes_ends_with_the_manager(tmp_path: Path, cut: bool)
     assert not writers()
 
 
-def test_news_keep_their_order_and_an_error_in_one_does_not_hide_the_others() -> None:
+@pytest.mark.parametrize("closing", [False, True])
+def test_news_keep_their_order_and_an_error_in_one_does_not_hide_the_others(closing: bool) -> None:
     """The program is busy while several batches are written, and hears of them together."""
     told, journal = list[int](), Journal(Broken(), time.perf_counter)
 
@@ -181,6 +182,8 @@ def test_news_keep_their_order_and_an_error_in_one_does_not_hide_the_others() ->
             await trio.testing.wait_all_tasks_blocked()
             for news in (lambda: told.append(1), fail, lambda: told.append(2), lambda: told.append(3)):
                 journal._tell(news)
+            if closing:
+                journal.close()
 
     with pytest.RaisesGroup(ZeroDivisionError):
         trio.run(program)
