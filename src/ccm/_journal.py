@@ -236,7 +236,7 @@ class Journal:
             while not self._woken:
                 await self._hear()
             self._woken = False
-            return
+            return  # noqa: ASYNC910 - who has been woken meanwhile need not wait
         self._parked = True
 
         def abort(_: Any) -> Abort:

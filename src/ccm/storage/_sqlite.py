@@ -252,26 +252,33 @@ class SqliteStorage(Storage):
 
     def commit(self, operations: Sequence[Operation]) -> list[Any]:
         connection = self._usable()
-        try:
+        try:  # no context manager: it would take longer than the rest of the Python here
             results = None if self._traces else self._writer.accept_alone(operations)
             alone = results is not None
             if results is None:
-                connection.execute("BEGIN IMMEDIATE")
-                results = self._writer.apply(operations)
-                connection.execute("COMMIT")
-        except BaseException as error:
+                results = self._transaction(connection, operations)
+        except sqlite3.Error as error:
             self._writer.rolled_back()
-            if connection.in_transaction:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise self._ours("write to", error) from error
-            raise
+            raise self._ours("write to", error) from error
         # Afterwards, so that nothing is promised that went into a file which is no more. Before, it would let
         # the program go on with what was committed last, too, and this thread wait for Python's lock.
         self._look()
         if not alone:
             self._clean_up(connection, operations)
+        return results
+
+    def _transaction(self, connection: sqlite3.Connection, operations: Sequence[Operation]) -> list[Any]:
+        """Do all of it or nothing."""
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            results = self._writer.apply(operations)
+            connection.execute("COMMIT")
+        except BaseException:
+            self._writer.rolled_back()
+            if connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
         return results
 
     def _clean_up(self, connection: sqlite3.Connection, operations: Sequence[Operation]) -> None:
