@@ -68,9 +68,9 @@ def _insert(connection: sqlite3.Connection, number: int, piece: list[Line]) -> N
 def older(connection: sqlite3.Connection, number: int, before: int) -> Iterator[Line]:
     """Archived lines with an id below `before`, newest first. O(log n) for the first."""
     pieces = connection.execute(
-        "SELECT lines FROM archive WHERE conversation = ?1 AND last <= coalesce((SELECT min(last)"
-        " FROM archive WHERE conversation = ?1 AND last >= ?2), ?2) ORDER BY last DESC",
-        (number, before),
+        "SELECT lines FROM archive WHERE conversation = :number AND last <= coalesce((SELECT min(last)"
+        " FROM archive WHERE conversation = :number AND last >= :before), :before) ORDER BY last DESC",
+        {"number": number, "before": before},
     )
     for (blob,) in pieces:
         for line in reversed(unpack(blob)):

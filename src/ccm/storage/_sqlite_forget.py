@@ -73,21 +73,21 @@ class _Erasure:
         """Whether anybody else spoke in a conversation, or is about to."""
         return (
             self._run(
-                "SELECT 1 FROM members WHERE conversation = ?1 AND user <> ?2 UNION ALL SELECT 1"
+                "SELECT 1 FROM members WHERE conversation = :number AND user <> :user UNION ALL SELECT 1"
                 " FROM inbox AS i JOIN conversations AS c ON c.key = i.conversation"
-                " WHERE c.id = ?1 AND i.user <> ?2 LIMIT 1",
-                (number, self._user),
+                " WHERE c.id = :number AND i.user <> :user LIMIT 1",
+                {"number": number, "user": self._user},
             ).fetchone()
             is not None
         )
 
     def _find_turns(self, number: int) -> None:
-        arguments = (number, self._user)
+        arguments = {"number": number, "user": self._user}
         self.turns.update(
             turn
             for (turn,) in self._run(
-                "SELECT seq FROM turns WHERE conversation = ?1 AND user = ?2 UNION"
-                " SELECT turn FROM entries WHERE conversation = ?1 AND user = ?2 AND role = 'user'",
+                "SELECT seq FROM turns WHERE conversation = :number AND user = :user UNION"
+                " SELECT turn FROM entries WHERE conversation = :number AND user = :user AND role = 'user'",
                 arguments,
             )
         )
@@ -146,9 +146,9 @@ class _Erasure:
         run(
             "UPDATE turns SET detail ="
             " json_remove(json_replace(detail, '$.error', ''), '$.text', '$.metadata')"
-            " WHERE conversation = ?1 AND (seq IN (SELECT value FROM json_each(?2))"
-            " OR detail->>'turn_id' IN (SELECT value FROM json_each(?2)))",
-            (number, shared),
+            " WHERE conversation = :number AND (seq IN (SELECT value FROM json_each(:turns))"
+            " OR detail->>'turn_id' IN (SELECT value FROM json_each(:turns)))",
+            {"number": number, "turns": shared},
         )
 
     def _erase_unfinished(self) -> None:
