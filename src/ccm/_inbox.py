@@ -73,8 +73,6 @@ class Pending(Prompt, Accept):
         self.body = body
         self.at = at = arrived + journal.shift
         self.letter = inbox._intake.replayed
-        # Metadata may be nested deeper than a database reads, or hold what is no JSON; as may a deadline.
-        self.plain = not message.metadata and message.deadline is None
         window = inbox._config.dedupe_window
         if message.generated_id or not window:
             self.message_id = self.digest = ""

@@ -32,8 +32,6 @@ class Accept:
         since: a message of the same tenant and id is a repetition if it was accepted after this time.
         letter: the dead letter that it takes the place of; gone in the same transaction.
         digest: of what it says, to tell a repetition from another message of the same id; "" tells nothing.
-        plain: the body is an object of texts and numbers that has the keys, too (without `tenant` where it is
-            ""), so that a storage can read them there.
     """
 
     conversation: str
@@ -45,7 +43,6 @@ class Accept:
     since: float = 0.0
     letter: int | None = None
     digest: str = ""
-    plain: bool = False
 
 
 @final

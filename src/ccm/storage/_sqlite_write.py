@@ -1,19 +1,20 @@
 """What a transaction of `SqliteStorage` does, statement by statement.
 
-Many rows go in with one statement that reads them from a JSON array. Python gives its lock up for each step
-of a statement and has to get it back from a busy event loop, which can take milliseconds: with a statement
-for each row the commit of a thousand messages would take seconds.
+Many rows go in with one statement, which has their values or reads them from a JSON array. Python gives its
+lock up for each step of a statement and has to get it back from a busy event loop, which can take
+milliseconds: with a statement for each row the commit of a thousand messages would take seconds.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, cast, final
 
 from . import _sqlite_archive as archive
-from ._codec import clean, quoted
+from ._codec import clean
 from ._records import (
     Accept,
     Accepted,
@@ -37,34 +38,38 @@ from ._sqlite_forget import forget
 SELECT_CONVERSATION = f"SELECT id, {', '.join(COLUMNS)} FROM conversations"  # noqa: S608 - names of ours
 
 
-_TAKE_IN: Final = (
-    "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT value->>0, value->>1, value->>2,"
-    " value->>3, value->>4, value->>5 FROM json_each(?)"
-)
-_TAKE_IN_PLAIN: Final = (
-    "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT value->>0,"
-    " value->>'$[2].conversation', coalesce(value->>'$[2].tenant', ''), value->>'$[2].user', value->>1,"
-    " value->2 FROM json_each(?)"
-)
-_ALONE: Final = " WHERE (SELECT data_version FROM pragma_data_version) = ?"
+_MOST: Final = 512
+"""Messages that one statement takes in."""
+_ALONE: Final = " AND (SELECT data_version FROM pragma_data_version) = ?"
 """Somebody else's commit would have changed it; judged once the transaction keeps everybody else out."""
-_TAKE_ONE_IN: Final = (
-    f"INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT ?, ?, ?, ?, ?, ?{_ALONE}"
-)
 
 
-def _rows(accepts: Iterable[tuple[int, Accept]], plain: bool) -> tuple[str, str]:
-    """The statement that takes numbered messages in, and the JSON that it reads."""
-    if plain:
-        # Read from the body by SQLite, which does not hold Python's lock meanwhile.
-        rows = [f"[{own},{op.at!r},{op.body}]" for own, op in accepts]
-        return _TAKE_IN_PLAIN, f"[{','.join(rows)}]"
-    # The body is quoted once more by hand: the general encoder takes five times as long.
-    rows = [
-        f"[{own},{quoted(op.conversation)},{quoted(op.tenant)},{quoted(op.user)},{op.at!r},{quoted(op.body)}]"
-        for own, op in accepts
-    ]
-    return _TAKE_IN, f"[{','.join(rows)}]"
+@cache
+def _take_in(size: int) -> str:
+    rows = ", ".join(["(?, ?, ?, ?, ?, ?)"] * size)
+    return (
+        "INSERT INTO inbox (seq, conversation, tenant, user, at, body)"  # noqa: S608 - placeholders
+        f" SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"
+    )
+
+
+@cache
+def _take_in_alone(size: int) -> str:
+    return _take_in(size) + _ALONE
+
+
+def _size(count: int) -> int:
+    """For how many messages there is a statement that takes in `count`: few statements have to be kept."""
+    return 1 << (count - 1).bit_length()
+
+
+def _values(numbered: Sequence[tuple[int, Accept]], size: int) -> list[Any]:
+    # From JSON, SQLite would take four times as long to read them.
+    values: list[Any] = []
+    for own, op in numbered:
+        values += (own, op.conversation, op.tenant, op.user, op.at, op.body)
+    values += (None,) * (6 * (size - len(numbered)))
+    return values
 
 
 @final
@@ -102,21 +107,15 @@ class Writer:
         Each statement gives Python's lock away and has to get it back from a busy program, so one is a good
         deal faster than four. None: nothing was done, it needs more than that.
         """
-        if self._last_seq is None:
+        if self._last_seq is None or len(operations) > _MOST:
             return None
-        plain = True
         for operation in operations:
             if not isinstance(operation, Accept) or operation.message_id or operation.letter is not None:
                 return None
-            plain = plain and operation.plain
-        first, accepts = self._last_seq + 1, cast("Sequence[Accept]", operations)
-        if len(accepts) == 1:  # whose sender waits for nothing else: reading JSON takes SQLite 40 us
-            one = accepts[0]
-            values = (first, one.conversation, one.tenant, one.user, one.at, one.body, self._version)
-            written = self._run(_TAKE_ONE_IN, values).rowcount
-        else:
-            statement, rows = _rows(enumerate(accepts, first), plain)
-            written = self._run(statement + _ALONE, (rows, self._version)).rowcount
+        first, size = self._last_seq + 1, _size(len(operations))
+        values = _values([*enumerate(cast("Sequence[Accept]", operations), first)], size)
+        values.append(self._version)
+        written = self._run(_take_in_alone(size), values).rowcount
         if written != len(operations):
             return None
         self._last_seq += written
@@ -129,8 +128,10 @@ class Writer:
         if any(operation.message_id for operation in accepts):
             repeated = self._repeated(accepts, seqs)
         new = [(own, op) for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
-        statement, rows = _rows(new, all(operation.plain for _, operation in new))
-        self._run(statement, (rows,))
+        for start in range(0, len(new), _MOST):
+            part = new[start : start + _MOST]
+            size = _size(len(part))
+            self._run(_take_in(size), _values(part, size))
         self._last_seq = seqs[-1]
         letters = [op.letter for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
         self._forget_letters([letter for letter in letters if letter is not None])

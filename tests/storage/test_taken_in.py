@@ -1,4 +1,4 @@
-"""Messages whose keys the storage reads from their bodies are kept as others are, whatever is in them."""
+"""Messages are kept as they were said, whatever is in them and however many come at once."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def seen(stored: Stored) -> Any:
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    storage = SqliteStorage(tmp_path_factory.mktemp("plain") / "chat.db")
+    storage = SqliteStorage(tmp_path_factory.mktemp("taken") / "chat.db")
     storage.open()
     yield storage
     storage.close()
 
 
-@given(messages=st.lists(MESSAGES, min_size=1, max_size=4), at=st.floats(0, 1e12))
-def test_a_plain_message_is_kept_as_any_other(
+@given(messages=st.lists(MESSAGES, min_size=1, max_size=9), at=st.floats(0, 1e12))
+def test_together_or_one_by_one_is_the_same(
     storage: SqliteStorage, messages: list[Message], at: float
 ) -> None:
-    others = [accepted(message, at) for message in messages]
-    plain = [attrs.evolve(other, plain=True) for other in others]
-    first = storage.commit(others)[0].seq
-    storage.commit(plain)
+    operations = [accepted(message, at) for message in messages]
+    first = storage.commit(operations)[0].seq
+    for operation in operations:
+        storage.commit([operation])
     rows = storage.recover(first - 1, 100)
     assert [seen(row) for row in rows[: len(messages)]] == [seen(row) for row in rows[len(messages) :]]
     texts = [decode_message(row.body, 0.0).text for row in rows]
@@ -66,6 +66,27 @@ def test_a_plain_message_is_kept_as_any_other(
         "SELECT conversation, tenant, user, at, typeof(at) FROM inbox WHERE seq >= ?", (first,)
     ).fetchall()
     assert columns == [(m.conversation, m.tenant, m.user, at, "real") for m in messages] * 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 511, 512, 513, 1700])
+@pytest.mark.parametrize("ids", [False, True])
+def test_any_number_at_once_in_order(tmp_path: Path, count: int, ids: bool) -> None:
+    """The second time the numbers are known, and those without ids go a shorter way."""
+    storage, seqs = SqliteStorage(tmp_path / "chat.db"), list[int]()
+    storage.open()
+    for begin in (0, count):
+        operations = [
+            Accept(
+                conversation=f"c{number}", tenant="", user="u", body="{}", at=float(number),
+                message_id=str(number) if ids else "",
+            )
+            for number in range(begin, begin + count)
+        ]  # fmt: skip
+        seqs += [result.seq for result in storage.commit(operations)]
+    assert seqs == [*range(1, 2 * count + 1)]
+    found = storage.recover(0, 2 * count + 1)
+    assert [(row.seq, row.at) for row in found] == [(seq, seq - 1.0) for seq in seqs]
+    storage.close()
 
 
 def deep(levels: int) -> Any:
