@@ -17,6 +17,7 @@ JOURNAL = "_journal.py"
 SETTLING = "_settling.py"
 COURIER = "_courier.py"
 WRITER = "storage/_sqlite_write.py"
+ROWS = "storage/_sqlite_rows.py"
 SQLITE = "storage/_sqlite.py"
 
 STORAGE = (
@@ -213,10 +214,22 @@ STORAGE = (
         ("tests/storage/test_taken_in.py",),
     ),
     Mutant(
-        "of very many messages some are not written", "G1", WRITER,
-        "            size = _size(len(part))\n            self._run(",
-        "            size = _size(len(part))\n            start or self._run(",
+        "of very many messages some are not written", "G1", ROWS,
+        "range(0, len(rows), MOST)",
+        "range(0, min(len(rows), MOST), MOST)",
         ("tests/storage/test_taken_in.py",),
+    ),
+    Mutant(
+        "what fills a statement up is written, too", "G1", WRITER,
+        "\"WHERE v.column1 IS NOT NULL\"",
+        "\"WHERE true\"",
+        ("tests/storage/test_taken_in.py",),
+    ),
+    Mutant(
+        "the answer stands in front of the question", "G2", WRITER,
+        "ORDER BY v.column10",
+        "ORDER BY v.column10 DESC",
+        ("tests/storage/test_differential.py",),
     ),
     Mutant(
         "the last of what was written is told to nobody", "G1", JOURNAL,
@@ -251,8 +264,8 @@ STORAGE = (
     ),
     Mutant(
         "an id is looked at after its message is in", "dedupe", WRITER,
-        "zip(seqs, accepts, strict=True) if own not in repeated]\n        for start",
-        "zip(seqs, accepts, strict=True)]\n        for start",
+        "zip(seqs, accepts, strict=True) if own not in repeated]\n        if new",
+        "zip(seqs, accepts, strict=True)]\n        if new",
         (CRASH,),
     ),
     Mutant(

@@ -1,16 +1,10 @@
-"""What a transaction of `SqliteStorage` does, statement by statement.
-
-Many rows go in with one statement, which has their values or reads them from a JSON array. Python gives its
-lock up for each step of a statement and has to get it back from a busy event loop, which can take
-milliseconds: with a statement for each row the commit of a thousand messages would take seconds.
-"""
+"""What a transaction of `SqliteStorage` does, statement by statement."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast, final
 
 from . import _sqlite_archive as archive
@@ -34,42 +28,21 @@ from ._records import (
 )
 from ._shared import COLUMNS, MAX_LETTERS, MAX_SEEN, PRUNED, check_annotation
 from ._sqlite_forget import forget
+from ._sqlite_rows import MOST, run_with
 
 SELECT_CONVERSATION = f"SELECT id, {', '.join(COLUMNS)} FROM conversations"  # noqa: S608 - names of ours
 
 
-_MOST: Final = 512
-"""Messages that one statement takes in."""
-_ALONE: Final = " AND (SELECT data_version FROM pragma_data_version) = ?"
+_TAKE_IN: Final = "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT *"
+_NOT_EMPTY: Final = "WHERE v.column1 IS NOT NULL"
+_ALONE: Final = f"{_NOT_EMPTY} AND (SELECT data_version FROM pragma_data_version) = ?"  # noqa: S608
 """Somebody else's commit would have changed it; judged once the transaction keeps everybody else out."""
+_OF_CONVERSATION: Final = "CROSS JOIN conversations AS c WHERE c.key = v.column1"
+"""CROSS: SQLite must look conversations up by what is new, never go through all of them."""
 
 
-@cache
-def _take_in(size: int) -> str:
-    rows = ", ".join(["(?, ?, ?, ?, ?, ?)"] * size)
-    return (
-        "INSERT INTO inbox (seq, conversation, tenant, user, at, body)"  # noqa: S608 - placeholders
-        f" SELECT * FROM (VALUES {rows}) WHERE column1 IS NOT NULL"
-    )
-
-
-@cache
-def _take_in_alone(size: int) -> str:
-    return _take_in(size) + _ALONE
-
-
-def _size(count: int) -> int:
-    """For how many messages there is a statement that takes in `count`: few statements have to be kept."""
-    return 1 << (count - 1).bit_length()
-
-
-def _values(numbered: Sequence[tuple[int, Accept]], size: int) -> list[Any]:
-    # From JSON, SQLite would take four times as long to read them.
-    values: list[Any] = []
-    for own, op in numbered:
-        values += (own, op.conversation, op.tenant, op.user, op.at, op.body)
-    values += (None,) * (6 * (size - len(numbered)))
-    return values
+def _rows(accepts: Iterable[tuple[int, Accept]]) -> list[tuple[Any, ...]]:
+    return [(own, op.conversation, op.tenant, op.user, op.at, op.body) for own, op in accepts]
 
 
 @final
@@ -107,15 +80,14 @@ class Writer:
         Each statement gives Python's lock away and has to get it back from a busy program, so one is a good
         deal faster than four. None: nothing was done, it needs more than that.
         """
-        if self._last_seq is None or len(operations) > _MOST:
+        if self._last_seq is None or len(operations) > MOST:
             return None
         for operation in operations:
             if not isinstance(operation, Accept) or operation.message_id or operation.letter is not None:
                 return None
-        first, size = self._last_seq + 1, _size(len(operations))
-        values = _values([*enumerate(cast("Sequence[Accept]", operations), first)], size)
-        values.append(self._version)
-        written = self._run(_take_in_alone(size), values).rowcount
+        first = self._last_seq + 1
+        rows = _rows(enumerate(cast("Sequence[Accept]", operations), first))
+        written = run_with(self._run, _TAKE_IN, _ALONE, rows, self._version)
         if written != len(operations):
             return None
         self._last_seq += written
@@ -128,10 +100,8 @@ class Writer:
         if any(operation.message_id for operation in accepts):
             repeated = self._repeated(accepts, seqs)
         new = [(own, op) for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
-        for start in range(0, len(new), _MOST):
-            part = new[start : start + _MOST]
-            size = _size(len(part))
-            self._run(_take_in(size), _values(part, size))
+        if new:
+            run_with(self._run, _TAKE_IN, _NOT_EMPTY, _rows(new))
         self._last_seq = seqs[-1]
         letters = [op.letter for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
         self._forget_letters([letter for letter in letters if letter is not None])
@@ -208,46 +178,58 @@ class Writer:
         settles = list({op.seq: op for op in reversed(settles) if op.seq in known}.values())[::-1]
         if not settles:
             return
-        turns = json.dumps(
-            [
-                (op.conversation, op.tenant, op.channel, op.accepted, op.ended, op.outcome, op.seq, op.user,
-                 clean(op.message_id), op.route, clean(op.detail), op.waited, op.served, op.attempts)
-                for op in settles
-            ]
-        )  # fmt: skip
-        run(
-            "INSERT INTO conversations (key, tenant, channel, created, updated, messages, replies, failures)"
-            " SELECT value->>0, value->>1, value->>2, min(value->>3), max(value->>4), count(*),"
-            " sum(value->>5 IN ('replied', 'merged')), sum(value->>5 = 'failed')"
-            " FROM json_each(?) GROUP BY value->>0 HAVING true ON CONFLICT (key) DO UPDATE SET"
-            " updated = max(updated, excluded.updated), messages = messages + excluded.messages,"
-            " replies = replies + excluded.replies, failures = failures + excluded.failures,"
-            " status = 'open'",
-            (turns,),
-        )
-        run(
-            "INSERT INTO turns (seq, conversation, tenant, user, message_id, route, outcome, detail,"
-            " accepted, ended, waited, served, attempts) SELECT value->>6, c.id, value->>1, value->>7,"
-            " value->>8, value->>9, value->>5, value->>10, value->>3, value->>4, value->>11, value->>12,"
-            " value->>13 FROM json_each(?) JOIN conversations AS c ON c.key = value->>0",
-            (turns,),
-        )
-        run(
-            "INSERT OR IGNORE INTO members (user, conversation) SELECT value->>7, c.id FROM json_each(?)"
-            " JOIN conversations AS c ON c.key = value->>0",
-            (turns,),
+        self._count(settles)
+        turns = [
+            (op.conversation, op.seq, op.tenant, op.user, clean(op.message_id), clean(op.route), op.outcome,
+             clean(op.detail), op.accepted, op.ended, op.waited, op.served, op.attempts)
+            for op in settles
+        ]  # fmt: skip
+        run_with(
+            run,
+            "INSERT INTO turns (conversation, seq, tenant, user, message_id, route, outcome, detail,"
+            " accepted, ended, waited, served, attempts) SELECT c.id, v.column2, v.column3, v.column4,"
+            " v.column5, v.column6, v.column7, v.column8, v.column9, v.column10, v.column11, v.column12,"
+            " v.column13",
+            _OF_CONVERSATION,
+            turns,
         )
         # Whose message was merged into somebody else's turn has spoken as well.
-        others = [(op.conversation, s.user) for op in settles for s in op.said if s.user not in ("", op.user)]
-        if others:
-            run(
-                "INSERT OR IGNORE INTO members (user, conversation) SELECT value->>1, c.id FROM json_each(?)"
-                " JOIN conversations AS c ON c.key = value->>0",
-                (json.dumps(others),),
-            )
+        spoke = {(op.conversation, op.user): None for op in settles}
+        spoke |= {(op.conversation, said.user): None for op in settles for said in op.said if said.user}
+        run_with(
+            run, "INSERT OR IGNORE INTO members (conversation, user) SELECT c.id, v.column2",
+            _OF_CONVERSATION, [*spoke],
+        )  # fmt: skip
         self._say(settles)
         self._send(settles)
         run("DELETE FROM inbox WHERE seq IN (SELECT value FROM json_each(?))", (json.dumps([*known]),))
+
+    def _count(self, settles: list[Settle]) -> None:
+        """What conversations know of their turns; those that are new begin with it."""
+        counts: dict[str, list[Any]] = {}
+        for op in settles:
+            replied, failed = op.outcome in ("replied", "merged"), op.outcome == "failed"
+            found = counts.get(op.conversation)
+            if found is None:
+                counts[op.conversation] = [
+                    op.conversation, op.tenant, op.channel, op.accepted, op.ended, 1, int(replied),
+                    int(failed),
+                ]  # fmt: skip
+            else:
+                found[3], found[4] = min(found[3], op.accepted), max(found[4], op.ended)
+                found[5] += 1
+                found[6] += replied
+                found[7] += failed
+        run_with(
+            self._run,
+            "INSERT INTO conversations (key, tenant, channel, created, updated, messages, replies, failures)"
+            " SELECT *",
+            f"{_NOT_EMPTY} ON CONFLICT (key) DO UPDATE SET"
+            " updated = max(updated, excluded.updated), messages = messages + excluded.messages,"
+            " replies = replies + excluded.replies, failures = failures + excluded.failures,"
+            " status = 'open'",
+            [*counts.values()],
+        )
 
     def _say(self, settles: list[Settle]) -> None:
         said = [
@@ -259,12 +241,13 @@ class Writer:
         if not said:
             return
         (last,) = self._run("SELECT coalesce(max(id), 0) FROM entries").fetchone()
-        self._run(
+        run_with(
+            self._run,
             "INSERT INTO entries (conversation, turn, role, user, text, at, message_id, partial, handled,"
-            " kind, data) SELECT c.id, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,"
-            " value->>7, value->>8, '', '{}' FROM json_each(?) AS j"
-            " JOIN conversations AS c ON c.key = value->>0 ORDER BY j.key",
-            (json.dumps(said),),
+            " kind, data) SELECT c.id, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,"
+            " v.column8, v.column9, '', '{}'",
+            f"{_OF_CONVERSATION} ORDER BY v.column10",
+            [(*row, number) for number, row in enumerate(said)],
         )
         self._run(
             "INSERT INTO search (rowid, text) SELECT id, text FROM entries WHERE id > ? AND role <> 'event'",
@@ -275,11 +258,10 @@ class Writer:
         deliveries = [op.delivery for op in settles if op.delivery is not None]
         if deliveries:
             rows = [(d.seq, d.conversation, d.body, clean(d.text), clean(d.metadata)) for d in deliveries]
-            self._run(
-                "INSERT INTO outbox (seq, conversation, body, text, metadata) SELECT value->>0, value->>1,"
-                " value->>2, value->>3, value->>4 FROM json_each(?)",
-                (json.dumps(rows),),
-            )
+            run_with(
+                self._run, "INSERT INTO outbox (seq, conversation, body, text, metadata) SELECT *",
+                _NOT_EMPTY, rows,
+            )  # fmt: skip
         for operation in settles:
             if operation.letter is not None:
                 self._bury(operation.letter)
