@@ -220,6 +220,18 @@ STORAGE = (
         ("tests/storage/test_taken_in.py",),
     ),
     Mutant(
+        "all ids are counted with each message", "cost", WRITER,
+        "        if self._ids >= MAX_SEEN + PRUNED:\n            self._forget_ids()\n",
+        "        self._forget_ids()\n",
+        ("tests/storage/test_sqlite_space.py",),
+    ),
+    Mutant(
+        "ids that come together are not bounded", "G11", WRITER,
+        "(self._ids - MAX_SEEN,)",
+        "(PRUNED,)",
+        ("tests/storage/test_sqlite_space.py",),
+    ),
+    Mutant(
         "what fills a statement up is written, too", "G1", WRITER,
         "\"WHERE v.column1 IS NOT NULL\"",
         "\"WHERE true\"",

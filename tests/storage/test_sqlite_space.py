@@ -217,6 +217,58 @@ def test_letters_are_bounded(storage: SqliteStorage, monkeypatch: pytest.MonkeyP
     assert _shared.MAX_LETTERS == 100_000
 
 
+def remembered(storage: SqliteStorage) -> int:
+    assert storage._connection is not None
+    (count,) = storage._connection.execute("SELECT count(*) FROM seen").fetchone()
+    return int(count)
+
+
+def test_an_id_costs_the_same_however_many_are_remembered(storage: SqliteStorage) -> None:
+    """Counted in steps of SQLite's machine, one of which counts all rows of a table."""
+    statements: list[str] = []
+
+    def hand_in(*numbers: int) -> int:
+        steps = 0
+
+        def step() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        assert storage._connection is not None
+        storage._connection.set_progress_handler(step, 1)
+        statements.clear()
+        storage._connection.set_trace_callback(statements.append)
+        storage.accept(
+            [Accept(conversation="c", tenant="t", user="ada", body="{}", at=1e9, message_id=f"m{number}")
+             for number in numbers]
+        )  # fmt: skip
+        storage._connection.set_progress_handler(None, 1)
+        storage._connection.set_trace_callback(None)
+        return steps
+
+    hand_in(0)
+    few = hand_in(1)
+    hand_in(*range(2, 5000))
+    assert remembered(storage) == 5000
+    assert hand_in(5000) <= 1.2 * few
+    assert statements
+    assert not [statement for statement in statements if "count(" in statement]
+
+
+def test_many_ids_at_once_are_bounded_as_well(
+    storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sqlite_write, "MAX_SEEN", 50)
+    monkeypatch.setattr(_sqlite_write, "PRUNED", 10)
+    for first in range(0, 300, 30):
+        storage.accept(
+            [Accept(conversation="c", tenant="t", user="ada", body="{}", at=1e9, message_id=f"m{number}")
+             for number in range(first, first + 30)]
+        )  # fmt: skip
+        assert remembered(storage) < 60
+
+
 def test_remembered_ids_are_bounded_and_the_oldest_go_first(
     storage: SqliteStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,9 +284,7 @@ def test_remembered_ids_are_bounded_and_the_oldest_go_first(
 
     for number in range(200):
         assert isinstance(handed_in(number), Accepted)
-    assert storage._connection is not None
-    (kept,) = storage._connection.execute("SELECT count(*) FROM seen").fetchone()
-    assert 50 <= kept < 60
+    assert 50 <= remembered(storage) < 60
     assert isinstance(handed_in(199), Repeated)
     assert isinstance(handed_in(151), Repeated)
     assert isinstance(handed_in(100), Accepted)
