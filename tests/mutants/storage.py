@@ -232,6 +232,18 @@ STORAGE = (
         ("tests/storage/test_sqlite_space.py",),
     ),
     Mutant(
+        "taking a message back goes through all that was said", "cost", WRITER,
+        "\"turn = ? AND turn > 0\"",
+        "\"turn = ?\"",
+        ("tests/storage/test_sqlite_plans.py",),
+    ),
+    Mutant(
+        "a new line is looked for in all conversations", "cost", WRITER,
+        "CROSS JOIN conversations AS c WHERE c.key = v.column1",
+        "JOIN conversations AS c WHERE +c.key = v.column1",
+        ("tests/storage/test_sqlite_plans.py",),
+    ),
+    Mutant(
         "what fills a statement up is written, too", "G1", WRITER,
         "\"WHERE v.column1 IS NOT NULL\"",
         "\"WHERE true\"",

@@ -147,7 +147,7 @@ class MemoryStorage(Storage):
     def _settle(self, settles: list[Settle]) -> None:
         settles = [op for op in {op.seq: op for op in reversed(settles)}.values() if op.seq in self._inbox]
         settles.reverse()
-        for key in sorted({op.conversation for op in settles} - self._rooms.keys()):
+        for key in dict.fromkeys(op.conversation for op in settles if op.conversation not in self._rooms):
             own = [op for op in settles if op.conversation == key]
             self._make(key, own[0].tenant, own[0].channel, min(op.accepted for op in own))
             self._rooms[key].change(updated=own[0].ended)

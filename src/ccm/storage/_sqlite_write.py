@@ -321,7 +321,8 @@ class Writer:
         return self._run(f"DELETE FROM entries WHERE {where}", arguments).rowcount  # noqa: S608
 
     def _retract(self, seq: int, message_id: str | None) -> None:
-        where, arguments = "turn = ?", list[Any]([seq])
+        # Only lines of a turn are in the index, which SQLite has to be told.
+        where, arguments = "turn = ? AND turn > 0", list[Any]([seq])
         if message_id is not None:
             message_id = clean(message_id)
             where += " AND message_id = ?"
