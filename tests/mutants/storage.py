@@ -288,8 +288,8 @@ STORAGE = (
     ),
     Mutant(
         "an id is looked at after its message is in", "dedupe", WRITER,
-        "zip(seqs, accepts, strict=True) if own not in repeated]\n        if new",
-        "zip(seqs, accepts, strict=True)]\n        if new",
+        "zip(seqs, accepts, strict=True) if own not in repeated]\n        run_with",
+        "zip(seqs, accepts, strict=True)]\n        run_with",
         (CRASH,),
     ),
     Mutant(

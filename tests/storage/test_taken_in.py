@@ -68,7 +68,7 @@ def test_together_or_one_by_one_is_the_same(
     assert columns == [(m.conversation, m.tenant, m.user, at, "real") for m in messages] * 2
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 511, 512, 513, 1700])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 511, 512, 513, 1700])
 @pytest.mark.parametrize("ids", [False, True])
 def test_any_number_at_once_in_order(tmp_path: Path, count: int, ids: bool) -> None:
     """The second time the numbers are known, and those without ids go a shorter way."""

@@ -35,16 +35,16 @@ def run_with(
     Args:
         run: executes a statement.
         head, tail: what stands before and behind `FROM v`.
-        rows: one or more, equally long.
+        rows: equally long; without any, nothing is run.
         more: values for the placeholders in `tail`.
 
     Returns:
         How many rows were changed. O(rows).
     """
-    columns, changed = len(rows[0]), 0
+    changed = 0
     for start in range(0, len(rows), MOST):
         part = rows[start : start + MOST]
-        size = 1 << (len(part) - 1).bit_length()
+        columns, size = len(part[0]), 1 << (len(part) - 1).bit_length()
         values = [*chain.from_iterable(part), *(None,) * (columns * (size - len(part))), *more]
         changed += run(_statement(head, tail, columns, size), values).rowcount
     return changed

@@ -102,8 +102,7 @@ class Writer:
         if any(operation.message_id for operation in accepts):
             repeated = self._repeated(accepts, seqs)
         new = [(own, op) for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
-        if new:
-            run_with(self._run, _TAKE_IN, _NOT_EMPTY, _rows(new))
+        run_with(self._run, _TAKE_IN, _NOT_EMPTY, _rows(new))
         self._last_seq = seqs[-1]
         letters = [op.letter for own, op in zip(seqs, accepts, strict=True) if own not in repeated]
         self._forget_letters([letter for letter in letters if letter is not None])
