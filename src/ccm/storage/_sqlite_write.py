@@ -33,13 +33,24 @@ from ._sqlite_rows import MOST, run_with
 SELECT_CONVERSATION = f"SELECT id, {', '.join(COLUMNS)} FROM conversations"  # noqa: S608 - names of ours
 
 
-_UNKNOWN: Final = 1 << 62
+_NOT_COUNTED: Final = 1 << 62
+"""More ids than there can be: they are counted when the next one comes."""
 _TAKE_IN: Final = "INSERT INTO inbox (seq, conversation, tenant, user, at, body) SELECT *"
 _NOT_EMPTY: Final = "WHERE v.column1 IS NOT NULL"
 _ALONE: Final = f"{_NOT_EMPTY} AND (SELECT data_version FROM pragma_data_version) = ?"  # noqa: S608
 """Somebody else's commit would have changed it; judged once the transaction keeps everybody else out."""
 _OF_CONVERSATION: Final = "CROSS JOIN conversations AS c WHERE c.key = v.column1"
 """CROSS: SQLite must look conversations up by what is new, never go through all of them."""
+_IN_ORDER: Final = f"{_OF_CONVERSATION} ORDER BY v.column10"
+_NEW_OR_EXPIRED: Final = (
+    f"{_NOT_EMPTY} ON CONFLICT DO UPDATE SET seq = excluded.seq, at = excluded.at,"
+    " digest = excluded.digest WHERE seen.at <= ?"
+)
+_ADDED_UP: Final = (
+    f"{_NOT_EMPTY} ON CONFLICT (key) DO UPDATE SET"
+    " updated = max(updated, excluded.updated), messages = messages + excluded.messages,"
+    " replies = replies + excluded.replies, failures = failures + excluded.failures, status = 'open'"
+)
 
 
 def _rows(accepts: Iterable[tuple[int, Accept]]) -> list[tuple[Any, ...]]:
@@ -55,7 +66,7 @@ class Writer:
         self._run = connection.execute
         self._last_seq: int | None = None
         self._version = -1
-        self._ids = _UNKNOWN  # how many are remembered, at most
+        self._ids = _NOT_COUNTED  # how many are remembered, at most
 
     def apply(self, operations: Sequence[Operation]) -> list[Any]:
         """Do them all; one result for each, see `Storage.commit`."""
@@ -118,7 +129,7 @@ class Writer:
         if self._last_seq is None or version != self._version:
             self._version = version
             self._last_seq = self.highest_seq()
-            self._ids = _UNKNOWN
+            self._ids = _NOT_COUNTED
         return self._last_seq + 1
 
     def highest_seq(self) -> int:
@@ -143,9 +154,7 @@ class Writer:
         ]
         self._ids += run_with(
             self._run, "INSERT INTO seen (seq, tenant, message_id, at, digest) SELECT *",
-            f"{_NOT_EMPTY} ON CONFLICT DO UPDATE SET seq = excluded.seq, at = excluded.at,"
-            " digest = excluded.digest WHERE seen.at <= ?",
-            rows, min(op.since for op in accepts if op.message_id),
+            _NEW_OR_EXPIRED, rows, min(op.since for op in accepts if op.message_id),
         )  # fmt: skip
         found = self._run(
             "SELECT value->>0, s.seq, t.outcome, t.detail, s.digest FROM json_each(?)"
@@ -232,10 +241,7 @@ class Writer:
             self._run,
             "INSERT INTO conversations (key, tenant, channel, created, updated, messages, replies, failures)"
             " SELECT *",
-            f"{_NOT_EMPTY} ON CONFLICT (key) DO UPDATE SET"
-            " updated = max(updated, excluded.updated), messages = messages + excluded.messages,"
-            " replies = replies + excluded.replies, failures = failures + excluded.failures,"
-            " status = 'open'",
+            _ADDED_UP,
             [*counts.values()],
         )
 
@@ -254,7 +260,7 @@ class Writer:
             "INSERT INTO entries (conversation, turn, role, user, text, at, message_id, partial, handled,"
             " kind, data) SELECT c.id, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7,"
             " v.column8, v.column9, '', '{}'",
-            f"{_OF_CONVERSATION} ORDER BY v.column10",
+            _IN_ORDER,
             [(*row, number) for number, row in enumerate(said)],
         )
         self._run(
